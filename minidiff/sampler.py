@@ -50,7 +50,7 @@ def _posterior_variance(schedule):
 
 def _sample(denoise, schedule, x, g2, h2, rng):
     """Check once, outside the loop; `g2` and `h2` hold the steps 1..T, shape (T,)."""
-    require(bool(((x - x) == 0).all()), "x", "finite", "an infinite number or NaN")
+    require(bool((abs(x) < float("inf")).all()), "x", "finite", "an infinite number or NaN")
     require(rng is not None or not h2.any(), "rng", "given where noise is drawn", rng)
     b = np.sqrt(np.maximum(schedule.sigma[:-1] ** 2 - g2, 0.0))
     steps = zip(schedule.alpha[:-1].tolist(), b.tolist(), np.sqrt(h2).tolist())
