@@ -1,4 +1,4 @@
-"""The book's manifest: reads `book.toml`, which alone says what chapters there are, in what order."""
+"""The book's manifest: `book.toml` alone says what chapters there are, and in what order."""
 
 import math
 import re

@@ -1,0 +1,21 @@
+"""Where the book is, for all tests."""
+
+import os
+import sys
+from pathlib import Path
+
+from minidiff.book import load
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = load(ROOT / "book.toml")
+CHAPTERS = ROOT / BOOK.src
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def code_cells(nb, *wanted):
+    """The notebook's code cells, or only those with a tag that starts with one of `wanted`."""
+    cells = [cell for cell in nb.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if not wanted or any(
+        tag.startswith(wanted) for tag in cell.metadata.get("tags", []))]
