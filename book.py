@@ -10,10 +10,10 @@ lives in `.venv` beside this file; delete that folder and nothing of it remains.
 """
 import sys
 
-# Everything below is also valid syntax for Pythons too old to run it, so that they get this far.
+# All that follows is valid syntax for older Pythons too, so that they get as far as this.
 if sys.version_info < (3, 11):
     sys.exit("The book needs Python 3.11 or newer; this is Python %d.%d. Install one from "
-             "https://www.python.org/downloads/ and run `python3.11 book.py` (or newer) with it."
+             "https://www.python.org/downloads/ and use it: python3.11 book.py (or newer)."
              % sys.version_info[:2])
 
 import collections
@@ -32,28 +32,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-STAMP = "minidiff.json"  # in .venv from its first moment on: its presence says that we made it
-LOCK = "minidiff.lock"
+STAMP = VENV / "minidiff.json"  # there as long as .venv is ours; {} until it is complete
+LOCK = VENV / "minidiff.lock"
 WINDOWS = os.name == "nt"
+PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
+VERSION = ("-I", "-S", "-c", "import sys; print(sys.version)")
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                             "VECLIB_MAXIMUM_THREADS"), "1")
 
 
-# The commands: each says what the environment's Python shall run.
+# The commands: each returns what the environment's Python shall run.
 
 def lab(arguments):
-    """JupyterLab on chapter 1, for this machine only; its token is Jupyter's own default."""
-    trust(unmodified_chapters())
+    """JupyterLab on chapter 1, for this machine only and by a token, which is Jupyter's default."""
+    answer("-c", SIGN, *unmodified_chapters())
     return ["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=%s" % ROOT,
             "--ServerApp.allow_root=True",  # root is who one is in a container
-            "--LabApp.default_url=/lab/tree/" + first_chapter(),
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-            "--LabApp.news_url=None"] + [a for a in arguments if a != "--light"]
+            "--LabApp.default_url=/lab/tree/" + first_chapter()] + arguments
 
 
 def test(arguments):
-    """Every test, and every chapter by nbval; one thread a worker, or they trip over each other."""
+    """Every test, and every chapter by nbval; with more threads the workers would fight."""
     os.environ.update(ONE_THREAD)
     os.environ.pop("MPLBACKEND", None)
     return ["-m", "pytest", "-n", "logical", "--maxprocesses", "8", "--dist", "loadfile",
@@ -62,6 +62,7 @@ def test(arguments):
 
 
 def tool(name):
+    """A command that runs tools/NAME.py."""
     return lambda arguments: ["tools/%s.py" % name] + arguments
 
 
@@ -73,59 +74,62 @@ COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
 
 
 def main(arguments):
-    """Run one command; returns the exit status. On POSIX it becomes the tool and never returns."""
-    if not arguments or {"-h", "--help", "help"} & set(arguments):
+    """Run one command and return what `sys.exit` takes: a status, or a sentence on a failure."""
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    if not arguments or arguments[0] == "help" or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
     name, arguments = arguments[0], arguments[1:]
     try:
         if name not in COMMANDS:
-            raise Failure("There is no command %r. The commands are: %s. `python book.py --help` "
-                          "says what they do." % (name, ", ".join(COMMANDS)))
+            raise Failure("There is no command %r; there are %s. `python book.py --help` says "
+                          "what they do." % (name, ", ".join(COMMANDS)))
         command, extras = COMMANDS[name]
-        prepare(extras - {"torch"} if name == "lab" and "--light" in arguments else extras)
+        if name == "lab" and "--light" in arguments:
+            arguments.remove("--light")
+            extras = extras - {"torch"}
+        prepare(extras)
         os.chdir(ROOT)
-        return become(python(), command(arguments))
+        return become(command(arguments))
     except Failure as failure:
-        print("\n%s" % failure, file=sys.stderr)
+        return "\n%s" % failure
     except OSError as error:
-        print("\n%s" % explain(str(error)), file=sys.stderr)
+        return "\n" + explain(str(error))
     except KeyboardInterrupt:
-        print("\nStopped. Run the same command again and it continues: what is already "
-              "downloaded is kept.", file=sys.stderr)
-    return 1
+        return ("\nStopped. Run the same command again and it continues: what is already "
+                "downloaded is kept.")
 
 
-def become(program, arguments):
-    """Turn into `program`: there is no launcher left whose death could orphan a server."""
-    sys.stdout.flush()
+def become(arguments):
+    """Turn into the environment's Python: no launcher stays whose death could orphan a server."""
+    command = [str(PYTHON)] + arguments
     if not WINDOWS:
-        os.execv(program, [str(program)] + arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child too; it decides
-    return subprocess.call([str(program)] + arguments)
+        os.execv(PYTHON, command)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the tool too, which decides
+    return subprocess.call(command)
 
 
-# The environment.
+# What can go wrong.
 
 class Failure(Exception):
     """Something that the reader can mend; the message says how."""
 
 
-ADVICE = (  # the first pattern found in what a failed step said, and what to do about it
+ADVICE = (  # the first pattern found in a failed step's last words, and what to do about it
     (r"No space left|Errno 28\b|WinError 112|not enough space",
      "The disk is full. Free about 3 GB (or set TMPDIR to a folder on a larger disk) and run the "
      "same command again."),
     (r"Read-only file system|Errno 30\b",
      "This folder cannot be written to. Copy the book to a folder of your own and run it there."),
     (r"Permission denied|Errno 13\b|Errno 1\b|Access is denied|WinError (5|32)\b",
-     "Permission denied. Close whatever still uses the book's .venv; if that is not it, copy the "
-     "book to a folder of your own and run it there."),
+     "Permission denied. Close what still uses the book's .venv; if that is not it, copy the book "
+     "to a folder of your own and run it there."),
     (r"ensurepip|No module named '?venv",
      "This Python lacks its `venv` module. On Debian and Ubuntu: sudo apt install python3-venv. "
      "Elsewhere, take Python from https://www.python.org/downloads/. Then run this again."),
-    (r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError"
-     r"|ConnectionError|ProtocolError|IncompleteRead|connection (broken|aborted)|timed out"
-     r"|getaddrinfo|name resolution|Network is unreachable|Connection (refused|reset)",
+    (r"ConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError"
+     r"|ProtocolError|IncompleteRead|connection (broken|aborted)|timed out|getaddrinfo"
+     r"|name resolution|Network is unreachable|Connection (refused|reset)",
      "The packages cannot be downloaded: no network. Check the connection (behind a proxy, set "
      "HTTPS_PROXY) and run the same command again; what is already downloaded is kept."),
     (r"No matching distribution|ResolutionImpossible|conflicting dependencies",
@@ -140,86 +144,35 @@ def explain(output):
         found = re.search(".*(?:%s).*" % pattern, output, re.IGNORECASE)
         if found:
             return "%s\n(The message was: %s)" % (advice, found.group().strip())
-    return ("%s\nThe last step failed; above are its last words. If they do not help, delete the "
-            "folder .venv and run the same command again." % output.strip())
+    return ("%s\nA step failed; above are its last words. If they do not help, delete the folder "
+            ".venv and run the same command again." % output.strip())
 
+
+# The environment.
 
 def prepare(extras):
-    """Make `.venv` hold the package with at least these extras; extras never shrink."""
+    """Make `.venv` hold the package with at least these extras; they never shrink."""
     if ready(extras):
         return
-    if not (made_by_us() or useless()):
+    if not disposable():
         raise Failure("%s was not made by this launcher, so it is left alone. Rename or delete "
                       "it, then run the same command again." % VENV)
     VENV.mkdir(exist_ok=True)
-    with locked() as waited:
-        if waited and ready(extras):
+    with locked():
+        if ready(extras):  # by another launcher, while we waited
             return
-        known = stamp()
-        if not intact(known):
-            print("Making the environment in %s" % VENV, flush=True)
-            write_stamp({})
-            remake()
+        known = read_stamp()
         extras = sorted(extras | set(known.get("extras", ())))
-        write_stamp({})  # a killed installation is not trusted...
+        write_stamp({})  # an installation that is killed from here on is not trusted...
+        if not starts(known):
+            remake()
         try:
             install(extras)
         except Failure:
-            if intact(known):
-                write_stamp(known)  # ...but pip undoes what it could not finish
+            if starts(known):
+                write_stamp(known)  # ...but pip itself undoes what it could not finish
             raise
-        write_stamp({"inputs": inputs(), "python": version(), "extras": extras})
-
-
-def install(extras):
-    """Install the package with these extras in the pinned versions."""
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "pins.txt").read_text(), re.MULTILINE))
-    torch = "torch==" + pins["torch"]
-    here = "torch-%s[.+]*dist-info" % pins["torch"]
-    if ("torch" in extras and sys.platform == "linux" and not has_nvidia()
-            and not any(VENV.glob("lib/python*/site-packages/" + here))):
-        # The usual Linux build brings gigabytes of CUDA. Where this one can't be had, it must do.
-        pip("PyTorch for CPU", "--no-deps", "--retries", "2", "--timeout", "15",
-            "--index-url", CPU_TORCH, torch)
-    worked, output = pip("the book's packages", "-c", "pins.txt", "-e", ".[%s]" % ",".join(extras))
-    if not worked:
-        raise Failure(explain(output))
-
-
-def pip(title, *arguments):
-    return follow("Installing " + title, "-u", "-m", "pip", "install", "--no-input",
-                  "--disable-pip-version-check", *arguments)
-
-
-def follow(title, *arguments, program=None):
-    """Run Python with its newest line and the seconds on show; returns (worked, last lines)."""
-    process = subprocess.Popen(
-        [str(program or python())] + list(arguments), cwd=ROOT, text=True, encoding="utf-8",
-        errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, close_fds=False)  # it inherits the lock and may outlive us
-    start, lines = time.monotonic(), collections.deque(maxlen=40)
-    reader = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
-    reader.start()
-    try:
-        while reader.is_alive():
-            progress(title, time.monotonic() - start, lines[-1].strip() if lines else "")
-            reader.join(0.25 if sys.stdout.isatty() else 10)
-        worked = process.wait() == 0
-    finally:
-        process.terminate()
-        process.wait()
-    progress(title, time.monotonic() - start, "" if worked else "did not work", last=True)
-    return worked, "".join(lines)
-
-
-def progress(title, seconds, line, last=False):
-    """Show how far a step is: in a terminal the line renews itself, elsewhere it is repeated."""
-    width = shutil.get_terminal_size().columns - 1
-    text = ("%s: %.0f s  %s" % (title, seconds, line))[:width]
-    if sys.stdout.isatty():
-        print("\r" + text.ljust(width), end="\n" if last else "", flush=True)
-    else:
-        print(text.rstrip(), flush=True)
+        write_stamp({"inputs": inputs(), "python": answer(*VERSION), "extras": extras})
 
 
 def remake():
@@ -227,27 +180,73 @@ def remake():
     for child in VENV.iterdir():
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)
-        elif child.name not in (STAMP, LOCK):
+        elif child not in (STAMP, LOCK):
             child.unlink()
-    # Not sys.executable: that may lie in the very folder just emptied.
-    worked, output = follow("Making .venv", "-m", "venv", str(VENV), program=sys._base_executable)
-    if not worked:
-        raise Failure(explain(output))
+    # Not sys.executable: that may have lain in the very folder just emptied.
+    follow("Making the environment .venv", sys._base_executable, "-m", "venv", str(VENV))
+
+
+def install(extras):
+    """Install the package with these extras in the pinned versions."""
+    torch = re.search(r"^torch==(\S+)", (ROOT / "pins.txt").read_text(), re.MULTILINE)
+    present = VENV.glob("lib/python*/site-packages/torch-%s[.+]*dist-info" % torch[1])
+    if "torch" in extras and sys.platform == "linux" and not has_nvidia() and not any(present):
+        # The usual build for Linux brings gigabytes of CUDA; it must do where this can't be had.
+        with contextlib.suppress(Failure):
+            pip("PyTorch for CPU", "--no-deps", "--retries", "2", "--timeout", "15",
+                "--index-url", CPU_TORCH, torch[0])
+    pip("the book's packages", "-c", "pins.txt", "-e", ".[%s]" % ",".join(extras))
+    settings = VENV / "share/jupyter/lab/settings/overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}')
+
+
+def pip(title, *arguments):
+    follow("Installing " + title, str(PYTHON), "-u", "-m", "pip", "install", "--no-input",
+           "--disable-pip-version-check", *arguments)
+
+
+def follow(title, *command):
+    """Run a command with the seconds and its newest line on show; raises `Failure` if it fails."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, text=True, encoding="utf-8", errors="replace",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        close_fds=False)  # it inherits the lock, for it may outlive us
+    start, lines = time.monotonic(), collections.deque([""], maxlen=40)
+    reader = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive():
+            show(title, time.monotonic() - start, lines[-1].strip())
+            reader.join(0.25 if sys.stdout.isatty() else 10)
+        status = process.wait()
+    finally:
+        process.terminate()
+        process.wait()
+    show(title, time.monotonic() - start, "that did not work" if status else "done", end="\n")
+    if status:
+        raise Failure(explain("".join(lines)))
+
+
+def show(title, seconds, line, end=""):
+    """How far a step is: in a terminal the line renews itself, elsewhere it is printed again."""
+    width = shutil.get_terminal_size().columns - 1
+    text = ("%s: %.0f s  %s" % (title, seconds, line))[:width].rstrip()
+    sys.stdout.write("\r" + text.ljust(width) + end if sys.stdout.isatty() else text + "\n")
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def locked():
     """Hold `.venv` against other launchers; the system frees it when we and our pip are gone."""
-    with open(VENV / LOCK, "w") as file:
+    with open(LOCK, "w") as file:
         os.set_inheritable(file.fileno(), True)
-        waited = False
-        while not try_lock(file):
-            if not waited:
-                print("Another `book.py` is installing into this .venv; waiting for it to end "
-                      "(Ctrl-C stops waiting).", flush=True)
-            waited = True
-            time.sleep(0.25)
-        yield waited
+        if not try_lock(file):
+            print("Another `book.py` is installing into this .venv; waiting for it to end "
+                  "(Ctrl-C stops waiting).")
+            while not try_lock(file):
+                time.sleep(0.25)
+        yield
 
 
 def try_lock(file):
@@ -258,40 +257,42 @@ def try_lock(file):
         else:
             import fcntl
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:  # other errors: a file system without locks, so do without
+    except OSError as error:  # of other kinds: a file system without locks, so do without
         return not isinstance(error, (BlockingIOError, PermissionError))
     return True
 
 
-def python():
-    return VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
+# The state of the environment.
+
+def ready(extras):
+    known = read_stamp()
+    return known.get("inputs") == inputs() and extras <= set(known["extras"]) and starts(known)
 
 
-def answer(*arguments):
-    """What the environment's Python says, or "" where it doesn't start or fails."""
+def starts(known):
+    """Whether the environment's Python starts and is the one that the stamp tells of."""
+    return bool(known) and known["python"] == answer(*VERSION)
+
+
+def disposable():
+    """Whether `.venv` may be emptied: there is none, it is ours, or it is of no use to anyone."""
+    if (VENV / "pyvenv.cfg").is_file() and not STAMP.exists():
+        return not answer("-m", "pip", "--version")
+    return STAMP.exists() or not any(p.is_file() for p in VENV.rglob("*") if p != LOCK)
+
+
+def read_stamp():
+    """What the last installation left; {} where it was not finished."""
     try:
-        return subprocess.run([str(python())] + list(arguments), capture_output=True, text=True,
-                              check=True, cwd=ROOT).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def version():
-    return answer("-I", "-S", "-c", "import sys; print(sys.version)")
-
-
-def stamp():
-    """What was installed when the last installation ended; {} where it didn't."""
-    try:
-        return dict(json.loads((VENV / STAMP).read_text()))
+        return dict(json.loads(STAMP.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
 
 
 def write_stamp(content):
-    new = VENV / (STAMP + ".new")
+    new = STAMP.with_suffix(".new")
     new.write_text(json.dumps(content))
-    os.replace(new, VENV / STAMP)
+    os.replace(new, STAMP)
 
 
 def inputs():
@@ -300,25 +301,13 @@ def inputs():
     return hashlib.sha256(files + str(ROOT).encode()).hexdigest()
 
 
-def intact(known):
-    return bool(known) and known.get("python") == version()
-
-
-def ready(extras):
-    known = stamp()
-    return (known.get("inputs") == inputs() and extras <= set(known.get("extras", ()))
-            and intact(known))
-
-
-def made_by_us():
-    return (VENV / STAMP).exists()
-
-
-def useless():
-    """No `.venv`, or none that holds anything: no files at all, or a venv that can't run pip."""
-    if (VENV / "pyvenv.cfg").is_file():
-        return not answer("-m", "pip", "--version")
-    return not VENV.exists() or not any(p.is_file() for p in VENV.rglob("*") if p.name != LOCK)
+def answer(*arguments):
+    """What the environment's Python says, or "" where it doesn't start or fails."""
+    try:
+        return subprocess.run([str(PYTHON)] + list(arguments), capture_output=True, text=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def has_nvidia():
@@ -326,6 +315,26 @@ def has_nvidia():
 
 
 # The chapters.
+
+SIGN = """if True:  # as `jupyter trust` does, so that JupyterLab shows their widgets
+    import sys
+    if sys.argv[1:]:
+        import nbformat, nbformat.sign
+        notary = nbformat.sign.NotebookNotary()
+        for file in sys.argv[1:]:
+            notary.sign(nbformat.read(file, as_version=4))"""
+
+
+def unmodified_chapters():
+    """The chapters that are byte for byte as the book's checksums have them."""
+    folder = ROOT / "chapters"
+    try:
+        lines = (folder / "checksums.txt").read_text(encoding="utf-8").splitlines()
+        return [str(folder / name) for digest, name in (line.split(maxsplit=1) for line in lines)
+                if hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest]
+    except (OSError, ValueError):
+        return []
+
 
 def first_chapter():
     """The path of the first chapter that book.toml names."""
@@ -335,25 +344,6 @@ def first_chapter():
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise Failure("book.toml does not name a first chapter (%r). Restore it, for example "
                       "with `git checkout book.toml`." % error)
-
-
-def unmodified_chapters():
-    """The chapters that are byte for byte as the book's checksums have them."""
-    folder = ROOT / "chapters"
-    try:
-        lines = (folder / "checksums.txt").read_text(encoding="utf-8").splitlines()
-        pairs = [line.split(maxsplit=1) for line in lines]
-        return [str(folder / name) for digest, name in pairs
-                if hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest]
-    except (OSError, ValueError):
-        return []
-
-
-def trust(chapters):
-    """Sign chapters in Jupyter's own database, as `jupyter trust` does, so that widgets show."""
-    if chapters:
-        answer("-c", "import sys, nbformat, nbformat.sign as s; notary = s.NotebookNotary();"
-                     "[notary.sign(nbformat.read(f, 4)) for f in sys.argv[1:]]", *chapters)
 
 
 if __name__ == "__main__":
