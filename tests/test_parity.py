@@ -24,6 +24,26 @@ PREFIX = "parity:"
 TOLERANCE = 1e-12
 MATHEMATICS = ("schedule", "process", "denoise", "sampler", "mixture", "mlp", "data")
 NOT_BUILT = {  # what these modules export and no chapter builds -> why
+    "minidiff.data.digits": "a loader: scikit-learn has the work and the merit",
+    "minidiff.data.eight_gaussians": "a list of means: nothing in it to derive",
+    "minidiff.data.photo": "a loader: matplotlib has the picture",
+    "minidiff.data.two_moons": "a list of means: nothing in it to derive",
+    "minidiff.denoise.clipped": "chapter 4 will, where x0 first leaves its range",
+    "minidiff.denoise.denoiser": "chapter 3 will, around its first network",
+    "minidiff.denoise.noisy": "a check of an argument",
+    "minidiff.denoise.pair": "chapter 3 will, where it compares targets",
+    "minidiff.denoise.target": "chapter 3 will, where it compares targets",
+    "minidiff.mixture.GaussianMixture": "chapter 2 will, with the score",
+    "minidiff.process.noise_like": "one call of the library's own, NumPy's or torch's",
+    "minidiff.process.posterior": "chapter 4 will, by completing the square",
+    "minidiff.process.transition": "chapter 4 will, on the way to the posterior",
+    "minidiff.sampler.ddim": "for a later chapter",
+    "minidiff.sampler.ddpm": "for a later chapter",
+    "minidiff.sampler.last": "the end of a loop",
+    "minidiff.schedule.Schedule": "two arrays and their checks: its docstring says it all",
+    "minidiff.schedule.flow": "chapter 5 will, in continuous time",
+    "minidiff.schedule.karras": "chapter 5 will, in continuous time",
+    "minidiff.schedule.read": "array indexing for two libraries, no mathematics",
 }
 
 
