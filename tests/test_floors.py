@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import subprocess
 import sys
 import tokenize
@@ -100,9 +101,9 @@ def code_lines(source):
 
 
 def python(code):
-    """What a fresh Python prints."""
+    """What a fresh Python prints that runs the code beside the chapters."""
     done = subprocess.run([sys.executable, "-c", code], cwd=CHAPTERS, text=True,
-                          capture_output=True)
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -136,7 +137,7 @@ def test_import_is_light_and_quick():
 @pytest.mark.parametrize("chapter", [c for c in BOOK.chapters if not c.torch], ids=lambda c: c.file)
 def test_numpy_chapter_runs_without_torch(chapter):
     nb = read(CHAPTERS / chapter.file)
-    assert [name for cell in code_cells(nb) for name in imported(cell.source)
+    assert [name for cell in code_cells(nb) for name in imported(cell.source, modules(ROOT))
             if floor_of(name) in ("torch", "nn", "train")] == []
     imports = [cell.source for cell in code_cells(nb, "imports")]
     assert imports, "a chapter's import cell has the tag `imports`"

@@ -44,8 +44,8 @@ def _cell(cell, taken):
 
 
 def _id(old, source, taken):
-    """The old id where it is somebody's choice and unique, else the words of the first line."""
-    keep = VALID_ID.fullmatch(old) and not RANDOM_ID.fullmatch(old) and old not in taken
+    """The old id where somebody chose it, else the first line's words; numbered where taken."""
+    keep = VALID_ID.fullmatch(old) and not RANDOM_ID.fullmatch(old)
     words = re.sub(r"[^a-z0-9]+", "-", source.split("\n")[0].lower())[:40].strip("-")
     base = old if keep else words or "cell"
     name, n = base, 1
