@@ -71,8 +71,10 @@ def output_faults(cell, output):
     data = output.get("data", {"text/plain": output.get("text")})
     if VIEW in data:
         yield "shows a widget that is dead without a kernel"
-    if "image/png" in data and cell.source.split("\n")[-1] != "plt.show()":
-        yield "draws a figure and doesn't end with plt.show()"
+    if "image/png" in data and "plt.show()" not in cell.source:
+        yield "draws a figure without plt.show()"
+    if "matplotlib" in data.get("text/plain", "") and output.output_type == "execute_result":
+        yield "ends in a plotting call, whose result is no news"
     text = "".join(sanitized(data.get(mime, "")) for mime in ("text/plain", "text/html"))
     if MACHINE.search(text):
         yield "shows an address or path of one machine"
@@ -145,7 +147,9 @@ FAULTY = {
     "address": (cell(outputs=[shown(text="<f at 0x7f66f12a>")]), "one machine"),
     "warning": (cell(outputs=[new_output("stream", name="stderr", text="hm")]), "a warning"),
     "error": (cell(outputs=[new_output("error", ename="E", evalue="", traceback=[])]), "an error"),
-    "figure and junk": (cell("plt.plot(x)", [shown(png=PNG)]), "plt.show()"),
+    "figure by itself": (cell("plt.plot(x);", [shown(png=PNG, text="<Figure>")]), "plt.show()"),
+    "figure and junk": (cell("plt.show()\nplt.plot(x)", [shown(png=PNG, text="<Figure>"), shown(
+        "execute_result", text="[<matplotlib.lines.Line2D>]")]), "no news"),
     "dead widget": (cell(outputs=[shown(view={}, text="x")]), "dead"),
 }
 
