@@ -1,6 +1,7 @@
 """What a reader can move, as plain data; `widget()` makes the live control of it."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import ipywidgets
 
@@ -35,7 +36,7 @@ class Slider:
 
     def check(self, value, name):
         """Raise `ValueError` unless `value` is one that the slider can show."""
-        require(isinstance(value, (int, float)) and self.min <= value <= self.max
+        require(isinstance(value, Real) and self.min <= value <= self.max
                 and _whole((value - self.min) / self.step), name,
                 f"between {self.min} and {self.max} in steps of {self.step}", value)
 
@@ -78,7 +79,7 @@ class Choice:
     def widget(self):
         """The live row of buttons."""
         return ipywidgets.ToggleButtons(options=self.options, value=self.value,
-                                        description=self.label,
+                                        description=self.label, layout={"width": "max-content"},
                                         style={"button_width": "auto",
                                                "description_width": "initial"})
 

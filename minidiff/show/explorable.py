@@ -1,6 +1,7 @@
 """A picture with controls: live in a notebook, working in a saved page, a film strip elsewhere."""
 
 from functools import cached_property
+from html import escape
 
 import ipywidgets
 
@@ -31,14 +32,15 @@ class Explorable:
         self.plain = dict(controls)
         self.numbers = {}
         self.controls = {key: control.widget() for key, control in controls.items()}
-        self._image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self._line = ipywidgets.Label()
+        width = f"{picture.background.shape[1]}px"
+        self._image = ipywidgets.Image(format="png", layout={"width": "100%", "max_width": width})
+        self._line = ipywidgets.HTML()
         self._move()
         for control in self.controls.values():
             control.observe(self._move, "value")
         self.shell = ipywidgets.VBox([
             ipywidgets.HBox([self._player(), *self.controls.values()],
-                            layout={"flex_flow": "row wrap"}),
+                            layout={"flex_flow": "row wrap", "align_items": "center"}),
             self._image, self._line])
 
     @property
@@ -57,8 +59,9 @@ class Explorable:
         return next((k, c) for k, c in self.plain.items() if isinstance(c, Slider))
 
     def pixels(self, **state):
-        """The picture (height, width, 3) and its numbers; what `state` leaves out is at its start."""
-        require(state.keys() <= self.plain.keys(), "state", f"of {tuple(self.plain)}", tuple(state))
+        """The picture, (height, width, 3) uint8, and its numbers; what is left out is as at first."""
+        require(state.keys() <= self.plain.keys(), "state", f"by the names {tuple(self.plain)}",
+                tuple(state))
         for key, value in state.items():
             self.plain[key].check(value, key)
         return self.picture.pixels(**{**self.start, **state})
@@ -74,14 +77,16 @@ class Explorable:
     def _move(self, change=None):
         pixels, self.numbers = self.pixels(**self.state)
         self._image.value = png(pixels)
-        self._line.value = self.describe(self.state, self.numbers)
+        line = escape(self.describe(self.state, self.numbers))
+        self._line.value = f'<span style="font-size: 15px">{line}</span>'
 
     def _player(self):
         """A button that plays forwards to the slider's end, and backwards to its start."""
         key, slider = self.axis
         live, stops = self.controls[key], slider.stops
         last = len(stops) - 1
-        play = ipywidgets.Play(min=0, max=2 * last, interval=100, show_repeat=False)
+        play = ipywidgets.Play(min=0, max=2 * last, interval=100, show_repeat=False,
+                               tooltip="Play to the end and back")
 
         def at():
             return last - abs(last - play.value)

@@ -1,6 +1,5 @@
 """The noising slider: what is left at step t of a cloud, a digit and a photo."""
 
-import matplotlib
 import numpy as np
 
 from minidiff.data import digits, photo, two_moons
@@ -11,14 +10,14 @@ from minidiff.show.controls import Choice, Slider
 from minidiff.show.explorable import Explorable
 from minidiff.show.picture import Picture
 from minidiff.show.saved import pack
-from minidiff.show.style import DATA, GROUPS, NOISE, RC, SIGNAL, blank, place
+from minidiff.show.style import DATA, GROUPS, NOISE, SIGNAL, blank, look, place
 
 POINT, LINE, DOT = 2.6, 2.2, 8  # sizes in points, as matplotlib has them
 OPACITY = 0.7
 LIMIT = 3.3  # of the cloud's axes
 
 
-@matplotlib.rc_context(RC)
+@look()
 def noising(schedules=None, points=2000, seed=0):
     """Move t: two moons, a digit and a photo turn into noise, beside the schedule's curves.
 
@@ -67,7 +66,8 @@ def noising(schedules=None, points=2000, seed=0):
                 "clean": {key: pack(x0) for key, x0 in clean.items()},
                 "noise": {key: pack(eps) for key, eps in noise.items()},
                 "windows": {key: picture.window(a) for key, a in axes.items()},
-                "split": split, "limit": LIMIT, "alpha": OPACITY, "colours": [*GROUPS[:2], SIGNAL, NOISE, DATA],
+                "split": split, "limit": LIMIT, "alpha": OPACITY,
+                "colours": [*GROUPS[:2], SIGNAL, NOISE, DATA],
                 "sizes": [size * figure.dpi / 72 for size in (POINT, LINE, DOT)]}
 
     T = first.T
@@ -75,12 +75,12 @@ def noising(schedules=None, points=2000, seed=0):
     name = next(iter(schedules))
     return Explorable(
         "noising", picture,
-        {"t": Slider("time t", 0, T, 1, 0, stride=next(n for n in (10, 5, 2, 1) if T % n == 0)),
+        {"t": Slider("time t", 0, T, 1, 0, stride=1 if T % 10 else 10),
          "schedule": Choice("schedule", tuple(schedules), name)},
-        readout="t = {t}   α = {alpha:.3f}   σ = {sigma:.3f}   signal's share of the variance "
-                "ᾱ = {alpha_bar:.3f}   log-SNR = {log_snr:.2f}   the cloud's std = {std:.2f}",
-        alt="Two moons, a handwritten digit and a photo at six times t: from clean data on the "
-            "left to pure noise on the right.",
+        readout="t = {t}: α = {alpha:.3f}, σ = {sigma:.3f}; ᾱ = {alpha_bar:.3f} of the variance is "
+                "signal, log-SNR = {log_snr:.2f}; the cloud's std = {std:.2f}",
+        alt="Two moons, a handwritten digit and a photo, from clean data at t = 0 to pure noise "
+            f"at t = {T}.",
         film=[(name, axes["cloud"], {})]
              + [(key, axes["photo"], {"schedule": key}) for key in schedules],
         cuts=(265, 479, 693), renderer="noising", data=data)
@@ -96,7 +96,7 @@ def _cloud_axes(axes):
 
 def _image_axes(axes, title, x0):
     axes.set(title=f"a {title}", xticks=(), yticks=())
-    axes.spines[:].set_visible(True)
+    axes.spines[:].set(visible=True, animated=True)  # the frame lies above the moving image
     return axes.imshow(np.zeros(x0.shape), vmin=0, vmax=1, animated=True)
 
 
@@ -111,6 +111,6 @@ def _curve_axes(axes, schedules):
     lines = [axes.plot([], [], color=c, linewidth=LINE, animated=True)[0] for c in (SIGNAL, NOISE)]
     dots = [axes.plot([], [], "o", color=c, markersize=DOT, markeredgewidth=0, animated=True)[0]
             for c in (SIGNAL, NOISE)]
-    axes.text(0.04 * T, 0.78, "α", color=SIGNAL, fontsize=15)
-    axes.text(0.04 * T, 0.2, "σ", color=NOISE, fontsize=15)
+    axes.text(0.04 * T, 0.72, "α", color=SIGNAL, fontsize=15)
+    axes.text(0.16 * T, 0.05, "σ", color=NOISE, fontsize=15)
     return lines, dots, now

@@ -47,7 +47,7 @@ class Picture:
 
 
 def png(pixels, colours=None, level=1):
-    """PNG bytes of an (height, width, 3 or 4) uint8 array; a palette of `colours` makes it small."""
+    """PNG bytes of (height, width, 3 or 4) uint8; a palette of so many `colours` makes it small."""
     image = Image.fromarray(pixels)
     if colours:
         image = image.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -2,27 +2,37 @@
 // It needs no library and makes no request, and any number of widgets live on a page.
 
 const STYLE = `
-  figure.minidiff { margin: 1em 0; max-width: 960px; }
+  figure.minidiff { margin: 1em 0; max-width: 976px; }
   figure.minidiff > div { background: white; color: #222; border-radius: 6px; padding: 8px;
-    font: 15px/1.5 system-ui, sans-serif; color-scheme: light; box-sizing: border-box; }
+    font: 15px/1.5 system-ui, sans-serif; color-scheme: light; box-sizing: border-box;
+    font-variant-numeric: tabular-nums; }
   figure.minidiff canvas { display: block; }
   figure.minidiff .bar { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; }
-  figure.minidiff .bar > label { flex: 1 1 240px; display: flex; gap: 8px; align-items: center; }
+  figure.minidiff .bar > label { flex: 1 1 200px; display: flex; gap: 8px; align-items: center; }
+  figure.minidiff .bar > span { min-width: 2.5em; }
   figure.minidiff input[type=range] { flex: 1; min-width: 80px; height: 28px; margin: 0;
     accent-color: #0072B2; touch-action: pan-y; }
-  figure.minidiff output { min-width: 3em; font-variant-numeric: tabular-nums; }
-  figure.minidiff button { font: inherit; min-width: 6.2em; padding: 2px 8px; cursor: pointer;
-    color: #222; background: #f2f2f2; border: 1px solid #767676; border-radius: 4px; }
+  figure.minidiff button { font: inherit; width: 6.2em; margin: 0 8px 6px 0; cursor: pointer; }
   figure.minidiff fieldset { border: 0; margin: 0; padding: 0; display: flex; gap: 10px; }
-  figure.minidiff legend { float: left; padding: 0 10px 0 0; }
-  figure.minidiff :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
-  figure.minidiff p { margin: 4px 0 0; min-height: 3em; font-variant-numeric: tabular-nums; }`;
+  figure.minidiff legend { float: left; padding-right: 10px; }
+  figure.minidiff p { margin: 4px 0 0; min-height: 1.5em; }
+  @media (max-width: 640px) { figure.minidiff p { min-height: 4.5em; } }`;
 
 const make = (tag, properties, ...children) => {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children);
   return node;
 };
+
+// Runs `paint` with nothing drawn outside a rectangle.
+function clipped(context, rectangle, paint) {
+  context.save();
+  context.beginPath();
+  context.rect(...rectangle);
+  context.clip();
+  paint();
+  context.restore();
+}
 
 const load = (url) => Object.assign(new Image(), { src: url });
 
@@ -75,36 +85,29 @@ const renderers = {
     }
 
     function cloud(context, x, [left, top, w, h]) {
-      context.save();
-      context.beginPath();
-      context.rect(left, top, w, h);
-      context.clip();
-      context.globalAlpha = data.alpha;
-      for (let i = 0; i < x.length; i += 2) {
-        context.fillStyle = i < 2 * data.split ? first : second;
-        disc(context, left + w * (0.5 + x[i] / data.limit / 2),
-             top + h * (0.5 - x[i + 1] / data.limit / 2), point);
-      }
-      context.restore();
+      clipped(context, [left, top, w, h], () => {
+        context.globalAlpha = data.alpha;
+        for (let i = 0; i < x.length; i += 2) {
+          context.fillStyle = i < 2 * data.split ? first : second;
+          disc(context, left + w * (0.5 + x[i] / data.limit / 2),
+               top + h * (0.5 - x[i + 1] / data.limit / 2), point);
+        }
+      });
     }
 
     function raster(context, x, [left, top, w, h], channels) {
-      const side = Math.round(Math.sqrt(x.length / channels)), tile = make("canvas", {});
-      tile.width = tile.height = side;
-      const image = new ImageData(side, side);
-      for (let i = 0; i < side * side; i++) {
-        for (let c = 0; c < 3; c++) {
-          const value = channels === 3 ? x[3 * i + c] : -x[i]; // ink is dark
-          image.data[4 * i + c] = 127.5 * (value + 1); // the array clips
-        }
-        image.data[4 * i + 3] = 255;
+      const side = Math.sqrt(x.length / channels), image = new ImageData(side, side);
+      for (let i = 0; i < image.data.length; i++) {
+        const value = channels === 3 ? x[3 * (i >> 2) + i % 4] : -x[i >> 2]; // ink is dark
+        image.data[i] = i % 4 === 3 ? 255 : 127.5 * (value + 1); // clipped by the array
       }
+      const tile = make("canvas", { width: side, height: side });
       tile.getContext("2d").putImageData(image, 0, 0);
       context.imageSmoothingEnabled = false;
       context.drawImage(tile, left, top, w, h);
       context.imageSmoothingEnabled = true;
-      context.strokeStyle = "black";
       context.lineWidth = 1;
+      context.strokeStyle = "black";
       context.strokeRect(left, top, w, h);
     }
 
@@ -143,15 +146,15 @@ const renderers = {
   },
 };
 
-// Where a narrow page cuts the picture: spans of columns, each small enough to stay readable.
+// Where a narrow page cuts the picture: spans of columns, none drawn too small to read.
 function rows(spec, room) {
-  const edges = [0, ...spec.cuts, spec.size[0]], spans = [];
-  for (let i = 0; i + 1 < edges.length; i++) {
+  const edges = [...spec.cuts, spec.size[0]], spans = [{ left: 0, right: edges[0] }];
+  for (let i = 1; i < edges.length; i++) {
     const last = spans.at(-1);
-    if (last && edges[i + 1] - last[0] <= room / 0.7) last[1] = edges[i + 1];
-    else spans.push([edges[i], edges[i + 1]]);
+    if (edges[i] - last.left <= room / 0.7) last.right = edges[i];
+    else spans.push({ left: edges[i - 1], right: edges[i] });
   }
-  return spans;
+  return spans.map((s) => ({ ...s, scale: Math.min(1, room / (s.right - s.left)) }));
 }
 
 function mount(figure) {
@@ -162,31 +165,26 @@ function mount(figure) {
   const canvas = make("canvas", {}), line = make("p", {}), bar = make("div", { className: "bar" });
   const box = make("div", {}, bar, canvas, line);
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", spec.alt);
 
   function draw() {
     const room = box.clientWidth - 16, ratio = devicePixelRatio || 1, [width, height] = spec.size;
     if (room <= 0) return; // folded away
-    const spans = rows(spec, room).map(([left, right]) =>
-      ({ left, right, scale: Math.min(1, room / (right - left)) }));
-    const total = spans.reduce((sum, { scale }) => sum + height * scale, 0);
-    const wide = Math.min(room, width);
+    const spans = rows(spec, room), wide = Math.min(room, width);
+    const total = Math.round(spans.reduce((sum, { scale }) => sum + height * scale, 0));
     Object.assign(canvas, { width: wide * ratio, height: total * ratio });
     Object.assign(canvas.style, { width: `${wide}px`, height: `${total}px` });
     line.textContent = renderer.line(state);
+    canvas.setAttribute("aria-label", `${spec.alt} Now ${line.textContent}`);
     if (![background, ...renderer.images].every((image) => image.complete)) return;
     const context = canvas.getContext("2d");
     let top = 0;
     for (const { left, right, scale } of spans) {
       const k = scale * ratio;
-      context.save();
       context.setTransform(k, 0, 0, k, -left * k, top * ratio);
-      context.beginPath();
-      context.rect(left, 0, right - left, height);
-      context.clip();
-      context.drawImage(background, 0, 0, width, height);
-      renderer.draw(context, state);
-      context.restore();
+      clipped(context, [left, 0, right - left, height], () => {
+        context.drawImage(background, 0, 0, width, height);
+        renderer.draw(context, state);
+      });
       top += height * scale;
     }
   }
@@ -194,7 +192,7 @@ function mount(figure) {
   for (const control of spec.controls) bar.append(...controls(control, spec, state, draw));
   figure.append(make("style", { textContent: STYLE }), box);
   figure.querySelector("img").remove();
-  new ResizeObserver(draw).observe(box);
+  new ResizeObserver(() => requestAnimationFrame(draw)).observe(box);
   Promise.all([background, ...renderer.images].map((image) => image.decode())).then(draw);
   draw();
 }
@@ -208,7 +206,7 @@ function controls(control, spec, state, draw) {
           onchange: () => { state[control.name] = value; draw(); } }), " " + value)))];
   }
   const step = spec.renderer === "frames" ? control.stride : control.step;
-  const output = make("output", {});
+  const shown = make("span", { textContent: control.value });
   const range = make("input", { type: "range", min: control.min, max: control.max, step,
     value: control.value, oninput: () => go(Number(range.value)) });
   const buttons = [player(control, -1), player(control, 1)];
@@ -216,33 +214,32 @@ function controls(control, spec, state, draw) {
   function go(value) {
     state[control.name] = value;
     range.value = value;
-    output.textContent = String(value);
+    shown.textContent = value;
     draw();
   }
 
   // Plays to the end, from the other end where it stands there already. A reader who asked for
   // less motion gets one stride a press.
   function player(control, way) {
-    const [from, to] = way > 0 ? [control.min, control.max] : [control.max, control.min];
-    const name = way > 0 ? "Play" : "Reverse", arrow = way > 0 ? "▶" : "◀";
+    const { min, max, name, stride } = control;
+    const [from, to, face] = way > 0 ? [min, max, "▶ Play"] : [max, min, "◀ Reverse"];
     const button = make("button", { type: "button" });
     let timer = null;
     const stop = () => {
       clearInterval(timer);
       timer = null;
-      button.textContent = `${arrow} ${name}`;
+      button.textContent = face;
     };
     const tick = () => {
-      const next = state[control.name] + way * control.stride;
-      go(Math.min(control.max, Math.max(control.min, next)));
-      if (state[control.name] === to || !button.isConnected) stop();
+      go(Math.min(max, Math.max(min, state[name] + way * stride)));
+      if (state[name] === to || !button.isConnected) stop();
     };
     stop();
     button.onclick = () => {
       const running = timer !== null;
       buttons.forEach((other) => other.halt());
       if (running) return;
-      if (state[control.name] === to) go(from);
+      if (state[name] === to) go(from);
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) return tick();
       timer = setInterval(tick, spec.renderer === "frames" ? 120 : 50);
       button.textContent = "❚❚ Pause";
@@ -250,8 +247,8 @@ function controls(control, spec, state, draw) {
     return Object.assign(button, { halt: stop });
   }
 
-  output.textContent = String(control.value);
-  return [make("label", {}, control.label, range, output), ...buttons];
+  return [make("label", {}, control.label, range), shown,
+    make("div", {}, ...buttons)];
 }
 
 // JupyterLab takes arrow keys for itself unless they're stopped before they reach it.
@@ -263,8 +260,4 @@ if (!window.minidiffKeys) {
   }, true);
 }
 
-for (const figure of document.querySelectorAll("figure.minidiff")) {
-  if (figure.querySelector(":scope > img") && figure.querySelector(".minidiff-payload")) {
-    mount(figure);
-  }
-}
+for (const figure of document.querySelectorAll("figure.minidiff:has(> img)")) mount(figure);

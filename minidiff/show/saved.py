@@ -31,7 +31,7 @@ def html(explorable):
 
 
 def frames(explorable):
-    """Of every stop of every control, the pixels that differ from the background, and the line."""
+    """At every stop of every control, the pixels that differ from the background, and the line."""
     images, lines = [], []
     background = explorable.picture.background
     for values in product(*(control.stops for control in explorable.plain.values())):
@@ -77,16 +77,17 @@ def _film(explorable, count=6, gap=8, margin=44):
     wide, high = (max(w[i] for w in windows) + gap for i in (2, 3))
     width, height = margin + count * wide, margin + len(windows) * high
     figure = blank(width / 100, height / 100)
-    for row, ((label, _, fixed), (left, top, w, h)) in enumerate(zip(explorable.film, windows)):
+    font = {"fontsize": width / 72, "ha": "center", "va": "center"}
+    rows = zip(explorable.film, windows)
+    for row, ((label, _, fixed), (left, top, w, h)) in enumerate(rows):
         y = height - margin - (row + 1) * high
-        figure.text(margin / 2 / width, (y + high / 2) / height, label, rotation=90, fontsize=width / 72,
-                    ha="center", va="center")
+        figure.text(margin / 2 / width, (y + high / 2) / height, label, rotation=90, **font)
         for column, stop in enumerate(stops):
             pixels, _ = explorable.pixels(**{name: stop, **fixed})
             figure.figimage(pixels[top:top + h, left:left + w], margin + column * wide, y + gap)
     for column, stop in enumerate(stops):
         figure.text((margin + (column + 0.5) * wide) / width, 1 - margin / 2 / height,
-                    f"{name} = {stop:g}", fontsize=width / 72, ha="center", va="center")
+                    f"{name} = {stop:g}", **font)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]

@@ -1,6 +1,7 @@
 """The book's look: one palette that colour-blind readers can tell apart (Okabe and Ito, 2008)."""
 
 import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 
 # A colour that stands for a role means the same in every chapter.
@@ -30,6 +31,11 @@ RC = {
 def style():
     """Give the plots of a chapter the book's look; call it once, at the top."""
     matplotlib.rcParams.update(RC)
+
+
+def look():
+    """A context, or decorator, in which figures get the book's look whatever the reader has set."""
+    return matplotlib.style.context(["default", RC])
 
 
 def blank(width, height):

@@ -1,14 +1,15 @@
 """Many random walkers: the path of one, and the density of them all."""
 
-import matplotlib
 import numpy as np
 
+from minidiff.errors import require
 from minidiff.show.controls import Choice, Slider
 from minidiff.show.explorable import Explorable
 from minidiff.show.picture import Picture
-from minidiff.show.style import DATA, GROUPS, RC, blank, place
+from minidiff.show.style import DATA, GROUPS, blank, look, place
 
 DROPS, WIDTH = np.array([-2.0, 1.0]), 0.3  # where the ink falls, and each drop's standard deviation
+WALKERS, STEPS = 4000, 160
 FREE, HOME = "free walk", "pulled home"
 EDGES = np.linspace(-6, 6, 61)
 
@@ -30,32 +31,32 @@ def paths(kind, start, z, beta):
     return np.array(x)
 
 
-@matplotlib.rc_context(RC)
-def walk(walkers=4000, steps=160, beta=0.025, seed=0):
+@look()
+def walk(beta=0.025, seed=0):
     """Move the step: one walker's path, and the ensemble's histogram over its exact density.
 
     Free: x_t = x_{t-1} + sqrt(beta)·z. Pulled home: x_t = sqrt(1-beta)·x_{t-1} + sqrt(beta)·z.
     Both have the same luck z. The numbers: measured mean and var, and exact_mean, exact_var.
     """
+    require(0 < beta < 1, "beta", "in (0, 1)", beta)
     rng = np.random.default_rng(seed)
-    start = np.repeat(DROPS, walkers // 2) + WIDTH * rng.standard_normal(walkers // 2 * 2)
-    z = rng.standard_normal((steps, len(start)))
+    start = np.repeat(DROPS, WALKERS // 2) + WIDTH * rng.standard_normal(WALKERS)
+    z = rng.standard_normal((STEPS, WALKERS))
     ensembles = {kind: paths(kind, start, z, beta) for kind in (FREE, HOME)}
-    few = np.r_[0:4, walkers // 2:walkers // 2 + 4]
+    few = np.r_[0:4, WALKERS // 2:WALKERS // 2 + 4]
 
-    figure = blank(9.6, 3.4)
-    left = place(figure, 0.7, 0.6, 5.2, 2.45, xlim=(0, steps), ylim=EDGES[[0, -1]])
+    figure = blank(9.0, 3.4)
+    left = place(figure, 0.7, 0.6, 4.6, 2.45, xlim=(0, STEPS), ylim=EDGES[[0, -1]])
     left.set(title="one walker, and seven others", xlabel="step", ylabel="position x")
-    right = place(figure, 6.55, 0.6, 2.85, 2.45, xlim=(0, 0.7), ylim=EDGES[[0, -1]])
-    right.set(title="all walkers now", xlabel="density")
+    right = place(figure, 6.0, 0.6, 2.85, 2.45, xlim=(0, 0.7), ylim=EDGES[[0, -1]])
+    right.set(title="all walkers; the line is exact", xlabel="density")
     faint = [left.plot([], [], color=GROUPS[i // 4], alpha=0.6, linewidth=1, animated=True)[0]
              for i in range(len(few))]
     bold, = left.plot([], [], color=DATA, linewidth=1.8, animated=True)
     dot, = left.plot([], [], "o", color=DATA, markersize=8, animated=True)
     bars = [right.stairs(np.zeros(len(EDGES) - 1), EDGES, orientation="horizontal", fill=True,
                          color=GROUPS[i], animated=True) for i in (0, 1)]
-    curve, = right.plot([], [], color=DATA, linewidth=1.8, animated=True, label="exact")
-    right.legend([curve], ["exact"], loc="upper right")
+    curve, = right.plot([], [], color=DATA, linewidth=1.8, animated=True)
 
     def move(kind, step):
         x, time = ensembles[kind], np.arange(step + 1)
@@ -64,7 +65,7 @@ def walk(walkers=4000, steps=160, beta=0.025, seed=0):
         bold.set_data(time, x[:step + 1, few[0]])
         dot.set_data([step], x[step, few[:1]])
         counts = [np.histogram(part, EDGES)[0] for part in np.split(x[step], 2)]
-        lower, upper = np.cumsum(counts, axis=0) / (len(start) * np.diff(EDGES))
+        lower, upper = np.cumsum(counts, axis=0) / (WALKERS * np.diff(EDGES))
         bars[0].set_data(lower)
         bars[1].set_data(upper, baseline=lower)
         means, var = exact(kind, step, beta)
@@ -76,10 +77,10 @@ def walk(walkers=4000, steps=160, beta=0.025, seed=0):
 
     return Explorable(
         "walk", Picture(figure, move),
-        {"kind": Choice("the walk", (FREE, HOME), FREE),
-         "step": Slider("step", 0, steps, 1, 0, stride=next(n for n in (10, 5, 2, 1) if steps % n == 0))},
-        readout="step {step}   mean: measured {mean:.2f}, exact {exact_mean:.2f}   "
-                "variance: measured {var:.2f}, exact {exact_var:.2f}",
-        alt="The density of walkers from two drops of ink at six times: free walkers spread "
-            "for ever, walkers pulled home settle into one bell.",
-        film=[(kind, right, {"kind": kind}) for kind in (FREE, HOME)], cuts=(610,))
+        {"step": Slider("step", 0, STEPS, 1, 40, stride=10),
+         "kind": Choice("the walk", (FREE, HOME), FREE)},
+        readout="step {step}: mean measured {mean:.2f}, exact {exact_mean:.2f}; "
+                "variance measured {var:.2f}, exact {exact_var:.2f}",
+        alt="The density of walkers from two drops of ink: free walkers spread for ever, walkers "
+            "pulled home settle into one bell.",
+        film=[(kind, right, {"kind": kind}) for kind in (FREE, HOME)], cuts=(545,))
