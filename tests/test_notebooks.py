@@ -22,7 +22,8 @@ NOTEBOOKS = normalise.notebooks(CHAPTERS)
 TAGS = re.compile(r"imports|navigation|exercise|parity:minidiff(\.\w+){2,}")
 NOT_COMPARED = {}  # (file, cell id) of the cells that nbval may skip or not compare -> reason
 MARKER = re.compile(r"(?mi)^\s*#\s*(nbval_\w+|pytest_validate_\w+)")
-MACHINE = re.compile(r"(/home|/Users|/root|/tmp|/usr|/opt)/|[A-Z]:\\\w|\b0x[0-9a-f]{6,}")
+MACHINE = re.compile(
+    r"(?<!\w)/(home|Users|root|tmp|usr|opt)/|\b[A-Z]:\\(Users|Windows)|\b0x[0-9a-f]{6,}")
 SANITIZE = get_sanitize_patterns((ROOT / "tests/nbval_sanitize.cfg").read_text("utf-8"))
 
 
@@ -162,7 +163,8 @@ def test_each_fault_is_found(case):
 
 
 def test_no_fault_where_there_is_none():
-    good = [new_markdown_cell("# 1. Noise"), cell(tags=["imports"]),
+    good = [new_markdown_cell(r"$F:\mathbb{R}$, [at home](https://a.org/home/x)"),
+            cell(tags=["imports"]),
             cell("plt.plot(x)\nplt.show()", [shown(png=PNG, text="<Figure>")], 2),
             cell("slider", [shown(html="<img src='data:image/png;base64,/tmp/'>", text="s")], 3,
                  tags=["parity:minidiff.schedule.linear"])]
@@ -283,6 +285,13 @@ def test_normalise_leaves_a_failing_chapter_alone(scratch, capsys):
         assert "01_one.ipynb: cell 4 (oops)" in report and "ZeroDivisionError" in report
     finally:
         path.write_bytes(good)
+
+
+def test_normalise_names_a_file_it_cannot_read(scratch, capsys):
+    (scratch / "bad.ipynb").write_text("{", encoding="utf-8")
+    assert normalise.main([str(scratch / "bad.ipynb"), str(scratch / "no.ipynb")], scratch) == 1
+    report = capsys.readouterr().err
+    assert "bad.ipynb: " in report and "no.ipynb: " in report and "Traceback" not in report
 
 
 def test_nbval_compares_widgets_without_their_pixels():

@@ -16,6 +16,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.reader import NotJSONError
 
 import navigation
 from minidiff.book import load
@@ -99,7 +100,7 @@ def main(files, root=ROOT):
     for path in [Path(file).resolve() for file in files] or notebooks(folder):
         try:
             seconds = normalise(path, book)
-        except CellFailed as error:
+        except (CellFailed, NotJSONError, OSError) as error:
             failures += 1
             print(f"{path.name}: {error}", file=sys.stderr)
         else:
