@@ -1,4 +1,4 @@
-"""Where the book is, for all tests."""
+"""Where the book is and what its mathematics is called, for all tests."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ from minidiff.book import load
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = load(ROOT / "book.toml")
 CHAPTERS = ROOT / BOOK.src
+MATHEMATICS = ("denoise", "mixture", "mlp", "process", "quadrature", "sampler", "schedule")
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 sys.path.insert(0, str(ROOT / "tools"))

@@ -9,7 +9,7 @@ import tokenize
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
-from conftest import BOOK, CHAPTERS, ROOT, code_cells
+from conftest import BOOK, CHAPTERS, MATHEMATICS, ROOT, code_cells
 
 from normal_form import read
 
@@ -19,13 +19,12 @@ FLOORS = (  # from the top; within a floor modules may use each other, without a
     ("checks", "book"),
     ("train", "metrics"),
     ("nn", "data"),
-    ("process", "denoise", "sampler", "schedule", "mixture", "mlp"),
+    MATHEMATICS,
     ("errors",),
 )
 NEEDS = {  # what a floor's modules may import beside the standard library, wherever they do it
     "minidiff": set(), "errors": set(), "book": set(),
-    "process": {"numpy"}, "denoise": {"numpy"}, "sampler": {"numpy"}, "schedule": {"numpy"},
-    "mixture": {"numpy"}, "mlp": {"numpy"},
+    **dict.fromkeys(MATHEMATICS, {"numpy"}),
     "data": {"numpy", "sklearn", "matplotlib", "PIL", "torch"},
     "nn": {"numpy", "torch", "safetensors"},
     "train": {"numpy", "torch"}, "metrics": {"numpy", "torch"},

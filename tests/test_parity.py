@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 import minidiff
 import numpy as np
 import pytest
-from conftest import BOOK, CHAPTERS, code_cells
+from conftest import BOOK, CHAPTERS, MATHEMATICS, code_cells
 from nbformat.v4 import new_code_cell, new_notebook
 from parity_inputs import TRIALS
 
@@ -22,7 +22,6 @@ from normal_form import read
 
 PREFIX = "parity:"
 TOLERANCE = 1e-12
-MATHEMATICS = ("schedule", "process", "denoise", "sampler", "mixture", "mlp", "data")
 NOT_BUILT = {  # what these modules export and no chapter builds -> why
     "minidiff.data.digits": "a loader: scikit-learn has the work and the merit",
     "minidiff.data.eight_gaussians": "a list of means: nothing in it to derive",
@@ -111,7 +110,7 @@ def check(nb, name, trials=TRIALS):
         assert same(a, b), f"{name}: the chapter says {a}, the package {b}"
 
 
-def exports(modules=MATHEMATICS):
+def exports(modules=(*MATHEMATICS, "data")):
     """The full names of the functions and classes that these modules define for others."""
     found = {module.name for module in pkgutil.iter_modules(minidiff.__path__)}
     for module in (importlib.import_module(f"minidiff.{m}") for m in modules if m in found):
