@@ -1,6 +1,6 @@
 """minidiff: diffusion models from scratch, one idea a file. `import minidiff` needs only NumPy."""
 
-from minidiff import data, denoise, mixture, process, sampler, schedule
+from minidiff import data, denoise, mixture, process, quadrature, sampler, schedule
 
-__all__ = ["data", "denoise", "mixture", "process", "sampler", "schedule"]
+__all__ = ["data", "denoise", "mixture", "process", "quadrature", "sampler", "schedule"]
 __version__ = "0.1.0"

@@ -38,8 +38,19 @@ def ddpm(denoise, schedule, x, rng, variance="small"):
     return _sample(denoise, schedule, x, g2, h2, rng)
 
 
+def langevin(score, x, eta, steps, rng):
+    """Langevin dynamics: x + eta·score(x) + sqrt(2·eta)·z; yields x after 0, 1, ..., `steps` steps.
+
+    Walks towards p where score = grad log p, whatever x is (Roberts and Tweedie 1996, eq. 1); for
+    finite eta a little too broad. Raises `ValueError` unless eta > 0 and steps >= 1.
+    """
+    require(eta > 0, "eta", "> 0", eta)
+    require(steps >= 1, "steps", ">= 1", steps)
+    return _langevin(score, x, eta, steps, rng)
+
+
 def last(states):
-    """Run a sampler to its end and return x at row 0."""
+    """Run `ddim` or `ddpm` to the end and return x at row 0."""
     return deque(states, maxlen=1)[0][1]
 
 
@@ -67,3 +78,10 @@ def _renoise(denoise, steps, x, rng):
         if h:
             x = x + h * noise_like(x, rng)
         yield t - 1, x
+
+
+def _langevin(score, x, eta, steps, rng):
+    yield x
+    for _ in range(steps):
+        x = x + eta * score(x) + (2 * eta) ** 0.5 * noise_like(x, rng)
+        yield x

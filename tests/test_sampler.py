@@ -7,7 +7,7 @@ from minidiff.data import eight_gaussians
 from minidiff.denoise import denoiser
 from minidiff.mixture import GaussianMixture
 from minidiff.process import posterior
-from minidiff.sampler import ddim, ddpm, last
+from minidiff.sampler import ddim, ddpm, langevin, last
 from minidiff.schedule import cosine, flow, karras, linear
 
 
@@ -155,3 +155,17 @@ X = np.zeros((3, 2))
 def test_bad_input_is_named_before_the_first_step(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_langevin_settles_where_its_recursion_does():
+    """On N(0, v) a step is A·x + sqrt(2·eta)·z, A = 1 - eta/v: so the variance settles at 2·eta/(1 - A²).
+    n = 200,000, 5 standard errors; v itself is 20 of them away."""
+    v, eta, n = 0.5, 0.1, 200_000
+    states = list(langevin(lambda x: -x / v, np.zeros((n, 1)), eta, 40, np.random.default_rng(0)))
+    settled = 2 * eta / (1 - (1 - eta / v) ** 2)
+    assert len(states) == 41
+    assert abs(states[-1].var() / settled - 1) < 5 * np.sqrt(2 / n)
+    with pytest.raises(ValueError, match="eta must be > 0"):
+        langevin(None, X, 0.0, 10, None)
+    with pytest.raises(ValueError, match="steps must be >= 1"):
+        langevin(None, X, 0.1, 0, None)
