@@ -140,10 +140,12 @@ ADVICE = (  # the first pattern found in a failed step's last words, and what to
 
 def explain(output):
     """What to do about a step that failed saying `output`."""
+    if shutil.disk_usage(ROOT).free < 5e7:  # `venv` keeps to itself why it failed
+        output += "\nNo space left on the disk"
     for pattern, advice in ADVICE:
         found = re.search(".*(?:%s).*" % pattern, output, re.IGNORECASE)
         if found:
-            return "%s\n(The message was: %s)" % (advice, found.group().strip())
+            return "%s\n(The message was: %.300s)" % (advice, found.group().strip())
     return ("%s\nA step failed; above are its last words. If they do not help, delete the folder "
             ".venv and run the same command again." % output.strip())
 
@@ -193,17 +195,17 @@ def install(extras):
     if "torch" in extras and sys.platform == "linux" and not has_nvidia() and not any(present):
         # The usual build for Linux brings gigabytes of CUDA; it must do where this can't be had.
         with contextlib.suppress(Failure):
-            pip("PyTorch for CPU", "--no-deps", "--retries", "2", "--timeout", "15",
-                "--index-url", CPU_TORCH, torch[0])
-    pip("the book's packages", "-c", "pins.txt", "-e", ".[%s]" % ",".join(extras))
+            pip("Trying PyTorch's CPU build first", "--no-deps", "--retries", "2", "--timeout",
+                "15", "--index-url", CPU_TORCH, torch[0])
+    pip("Installing the book's packages", "-c", "pins.txt", "-e", ".[%s]" % ",".join(extras))
     settings = VENV / "share/jupyter/lab/settings/overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}')
 
 
 def pip(title, *arguments):
-    follow("Installing " + title, str(PYTHON), "-u", "-m", "pip", "install", "--no-input",
-           "--disable-pip-version-check", *arguments)
+    follow(title, str(PYTHON), "-u", "-m", "pip", "install", "--no-input",
+           "--disable-pip-version-check", "--progress-bar", "off", *arguments)
 
 
 def follow(title, *command):

@@ -199,6 +199,14 @@ def test_our_own_errors_say_what_to_do(book, monkeypatch, error, advice):
     assert book.read_stamp() == {}
 
 
+def test_a_full_disk_is_recognised_without_a_word_of_it(book, monkeypatch):
+    said = "Error: Command '['python', '-m', 'ensurepip']' returned non-zero exit status 1."
+    assert "apt install python3-venv" in book.explain(said)
+    usage = book.shutil.disk_usage(book.ROOT)._replace(free=10_000_000)
+    monkeypatch.setattr(book.shutil, "disk_usage", lambda path: usage)
+    assert "disk is full" in book.explain(said)
+
+
 def test_follow_shows_progress_and_reports_failure(capsys):
     book = load(ROOT)
     book.follow("Step", sys.executable, "-c", "print('fine')")
@@ -217,7 +225,7 @@ def test_a_complete_environment_is_trusted(book):
 
 def test_a_fresh_folder_gets_everything(book):
     book.prepare({"lab", "torch"})
-    assert book.steps.titles == ["Making the environment .venv", "Installing PyTorch for CPU",
+    assert book.steps.titles == ["Making the environment .venv", "Trying PyTorch's CPU build first",
                                  "Installing the book's packages"]
     assert book.steps.commands[-1][-4:] == ("-c", "pins.txt", "-e", ".[lab,torch]")
     assert book.read_stamp() == {"inputs": book.inputs(), "python": "3.99",
