@@ -3,10 +3,11 @@
 from minidiff.show.controls import Choice, Slider
 from minidiff.show.explorable import Explorable
 from minidiff.show.field import field
+from minidiff.show.langevin import langevin
 from minidiff.show.noising import noising
 from minidiff.show.picture import Picture
 from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, style
 from minidiff.show.walk import walk
 
 __all__ = ["DATA", "GROUPS", "LEARNED", "NOISE", "SIGNAL", "Choice", "Explorable", "Picture",
-           "Slider", "field", "noising", "style", "walk"]
+           "Slider", "field", "langevin", "noising", "style", "walk"]
