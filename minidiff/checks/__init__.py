@@ -1,0 +1,1 @@
+"""The exercises' checks, one file a chapter, named after its subject."""
