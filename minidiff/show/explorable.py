@@ -59,7 +59,7 @@ class Explorable:
         return next((k, c) for k, c in self.plain.items() if isinstance(c, Slider))
 
     def pixels(self, **state):
-        """The picture, (height, width, 3) uint8, and its numbers; what is left out is as at first."""
+        """The picture, (height, width, 3) uint8, and its numbers; keys left out are as at first."""
         require(state.keys() <= self.plain.keys(), "state", f"by the names {tuple(self.plain)}",
                 tuple(state))
         for key, value in state.items():

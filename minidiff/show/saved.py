@@ -46,10 +46,10 @@ def frames(explorable):
 
 def pack(array, dtype="int16"):
     """Numbers for saved.js: bytes in base64, their type, and the scale that they go by."""
-    kind = np.dtype(dtype).newbyteorder("<")
-    scale = float(np.abs(array).max() / np.iinfo(kind).max) if kind.kind == "i" else 1.0
-    numbers = np.asarray(array, dtype=np.float64) / scale
-    numbers = np.rint(numbers) if kind.kind == "i" else numbers
+    kind, numbers, scale = np.dtype(dtype).newbyteorder("<"), np.asarray(array, np.float64), 1.0
+    if kind.kind == "i":
+        scale = float(np.abs(numbers).max() / np.iinfo(kind).max)
+        numbers = np.rint(numbers / scale)
     return {"type": dtype, "scale": scale,
             "bytes": base64.b64encode(numbers.astype(kind).tobytes()).decode()}
 

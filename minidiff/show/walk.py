@@ -11,7 +11,7 @@ from minidiff.show.style import DATA, GROUPS, blank, look, place
 DROPS, WIDTH = np.array([-2.0, 1.0]), 0.3  # where the ink falls, and each drop's standard deviation
 WALKERS, STEPS = 4000, 160
 FREE, HOME = "free walk", "pulled home"
-EDGES = np.linspace(-6, 6, 61)
+EDGES = np.linspace(-7, 7, 71)
 
 
 def exact(kind, step, beta):
@@ -69,7 +69,7 @@ def walk(beta=0.025, seed=0):
         bars[0].set_data(lower)
         bars[1].set_data(upper, baseline=lower)
         means, var = exact(kind, step, beta)
-        grid = np.linspace(*EDGES[[0, -1]], 241)
+        grid = np.linspace(*EDGES[[0, -1]], 281)
         bells = np.exp(-((grid - means[:, None]) ** 2) / (2 * var)) / np.sqrt(2 * np.pi * var)
         curve.set_data(bells.mean(axis=0), grid)
         return {"mean": x[step].mean(), "var": x[step].var(),
