@@ -1,16 +1,18 @@
 """A notebook's normal form: what is saved depends on the chapter, not on who ran it or when."""
 
 import base64
+import io
 import re
 
 import nbformat
+from PIL import Image, ImageChops, ImageStat
 
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"}}
 VIEW = "application/vnd.jupyter.widget-view+json"
+VISIBLE = 0.5  # grey levels of 255, on average over a picture
 VALID_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]{27})?")  # as nbformat and JupyterLab draw them
-PNG_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"tIME")  # the writer's name, version and date
 
 
 def read(path):
@@ -80,7 +82,7 @@ def _outputs(cell):
 def _output(output, count):
     if output.output_type == "error":
         return output
-    data = {mime: _bare_png(value) if mime == "image/png" else value
+    data = {mime: _small_png(value) if mime == "image/png" else value
             for mime, value in output.data.items()
             if not (mime == VIEW and "text/html" in output.data)}
     sizes = {mime: {key: size[key] for key in ("width", "height") if key in size}
@@ -89,13 +91,20 @@ def _output(output, count):
     return fresh | ({"execution_count": count} if output.output_type == "execute_result" else {})
 
 
-def _bare_png(text):
-    """A base64 PNG without its notes on who wrote it and when."""
-    png = base64.b64decode(text)
-    bare, at = png[:8], 8
-    while at < len(png):
-        end = at + 12 + int.from_bytes(png[at:at + 4])
-        if png[at + 4:at + 8] not in PNG_NOTES:
-            bare += png[at:end]
-        at = end
-    return base64.b64encode(bare).decode()
+def _small_png(text):
+    """A base64 PNG without notes on who wrote it and when, in 256 colours where that can't be seen.
+
+    Most plots shrink to a third; a photo keeps its colours. One without notes has been here before
+    and is left alone, for another machine's compressor may write other bytes.
+    """
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    if not image.info:
+        return text
+    image = image.convert("RGB")
+    few = image.quantize(256, dither=Image.Dither.NONE)
+    off = ImageStat.Stat(ImageChops.difference(image, few.convert("RGB"))).mean
+    image = few if max(off) < VISIBLE else image
+    image.info.clear()
+    file = io.BytesIO()
+    image.save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
