@@ -5,9 +5,10 @@ from minidiff.show.explorable import Explorable
 from minidiff.show.field import field
 from minidiff.show.langevin import langevin
 from minidiff.show.noising import noising
+from minidiff.show.objectives import objectives
 from minidiff.show.picture import Picture
 from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, style
 from minidiff.show.walk import walk
 
 __all__ = ["DATA", "GROUPS", "LEARNED", "NOISE", "SIGNAL", "Choice", "Explorable", "Picture",
-           "Slider", "field", "langevin", "noising", "style", "walk"]
+           "Slider", "field", "langevin", "noising", "objectives", "style", "walk"]

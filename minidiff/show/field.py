@@ -124,7 +124,7 @@ def field(clouds=None, schedule=None, seed=0):
 
 
 def _sample(cloud, rng):
-    """Points (n, 2) of the cloud, their noise, and the group of each: its component, or its half."""
+    """Points (n, 2) of the cloud, their noise, and the group of each: a component, or a half."""
     x0, component = cloud.sample(POINTS, rng, return_component=True)
     K = len(cloud.weights)
     return x0, noise_like(x0, rng), component * (K if K <= len(GROUPS) else 2) // K

@@ -53,7 +53,7 @@ def run(eta, sigma, seed):
 def langevin(seed=0):
     """Move the step: walkers from one corner look for eight hills, by their noised score.
 
-    x + eta·score(x) + sqrt(2·eta)·z, with eta in units of s² = 0.1² + sigma²; all runs have the same
+    x + eta·score(x) + sqrt(2·eta)·z, with eta in units of s² = 0.1² + sigma²; all have the same
     luck z. The numbers: modes_reached (by one walker in a hundred), share_max of the fullest hill,
     and spread, the root mean square distance from the nearest centre, against exact_spread.
     """
