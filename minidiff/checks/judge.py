@@ -62,8 +62,7 @@ class Exercise:
     def cause(self, i, mine, right, bounds):
         """The error that part i looks like: a typical one, or at least its pattern."""
         for answer, sentence in self.typical:
-            theirs = self.numbers(answer)[i]
-            if alike(mine, theirs, bounds) and not alike(theirs, right, bounds):
+            if alike(mine, self.numbers(answer)[i], bounds):
                 return sentence
         fine = [case for case, *numbers in zip(self.cases or (), mine, right, bounds)
                 if same(*numbers)]
@@ -110,12 +109,15 @@ def how_much(name, cases, mine, right, bounds):
     worst = int(np.argmax([error.max() for error in errors]))
     place = np.unravel_index(errors[worst].argmax(), errors[worst].shape)
     m, r, bound = mine[worst][place], right[worst][place], bounds[worst]
-    inside = f"in place [{', '.join(map(str, place))}] " if place else ""
+    inside = f"in place [{', '.join(map(str, place))}], " if place else ""
     what = sentence(f"{at(cases[worst])}{inside}your {name} is")
     if not np.isfinite(m):
         return f"{what} {m}: a division by zero, or the root or logarithm of a negative number?"
     if min(abs(m), abs(r)) > bound and m / r > 0:
-        return f"{what} {digits(m / r)} times what it should be."
+        factor = m / r
+        if abs(factor - 1) < 0.1:
+            return f"{what} off by {digits(100 * (factor - 1))} %."
+        return f"{what} {digits(factor)} times what it should be."
     m, r = (x if abs(x) > bound else 0.0 for x in (m, r))
     return f"{what} {digits(m)} and should be {digits(r)}."
 

@@ -15,8 +15,9 @@ crossing = Exercise(
     parts=("share of signal at t_linear", "share of signal at t_cosine"),
     tolerance=0.03,  # ±5 steps: read off a picture
     typical=(
-        ((500, 259), "Half of the steps is not half of the signal: look at the curves again."),
-        ((496, NOTHING), "Did you swap the two schedules?"),
+        ((500, NOTHING), "Half of the steps is not half of the signal: look at the curves again. "
+         "Or did you swap the schedules?"),
+        ((NOTHING, 259), "That is the linear schedule's."),
         ((368, 664), "There α is a half. The share that is left of x0's variance is ᾱ = α²."),
         ((165, 328), "There σ is a half. As variances count, that is only a quarter of noise."),
     ),

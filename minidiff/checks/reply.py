@@ -60,12 +60,12 @@ def array(item):
     if blank(item):
         raise Hindrance("put your answer in the place of the dots, of all of them.")
     try:
-        numbers = np.array(item)  # a copy: the reader's function may write on its own later
+        numbers = np.asarray(item)
     except Exception:  # a ragged list, say
         numbers = np.array(None)
     if numbers.dtype.kind not in "iuf":
         raise Hindrance(f"numbers are wanted, and you have {kind(item)}.")
-    return numbers.astype(float)
+    return numbers.astype(float)  # a copy: the reader's function may use its array again
 
 
 def blank(thing):

@@ -1,0 +1,212 @@
+"""Chapter 2's exercises: the right answers, and the ones that are usually wrong."""
+
+import numpy as np
+
+from minidiff.checks.judge import Exercise
+from minidiff.mixture import GaussianMixture
+
+NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
+
+
+def step_for(variance, excess):
+    """The Langevin step at which a Gaussian's variance comes out `excess` times too large."""
+    return 2 * variance * (1 - 1 / excess)
+
+
+step = Exercise(
+    right=step_for(0.1**2, 1.02**2),
+    parts=("eta",),
+    tolerance=0.05,
+    typical=(
+        (step_for(0.1**2, 1.02), "Half as long as it may be: either the 2 in η/(2v) was lost, or "
+         "you allowed the variance the 2 %. It may grow by more: it is the spread's square."),
+        (step_for(0.1, 1.02**2), "v is a variance, and 0.1 is the standard deviation."),
+        (step_for(0.1, 1.02), "v is a variance, and 0.1 is the standard deviation. The 2 % belong "
+         "to the standard deviation, though."),
+        (step_for(0.25**2, 1.02**2), "That is for a standard deviation of 0.25. Here it is 0.1."),
+        (2 * 0.1**2, "With η = 2v the walk never settles. How far below must η be?"),
+        (0.02, "With η = 2v the walk never settles. How far below must η be?"),
+        (step_for(0.1**2, 0.02), "Make v/(1 - η/(2v)) equal to 1.02² v, and not to 0.02 v."),
+    ),
+    praise="That is 13 times as short as v. By noise alone it takes about 750 such steps to get as "
+           "far as the next Gaussian, and the arrows hold a walker back. This is why annealing is "
+           "quick: where the noise is high the mountains are broad, and the steps may be long.",
+)
+
+
+def spring_with(mean=lambda m, a: a * m, cov=lambda c, a, s: a**2 * c + s**2 * np.eye(len(c)),
+                pull=lambda apart, c: -np.linalg.solve(c, apart.T).T):
+    """The score of a noised Gaussian; a typical one has one of its three ideas wrong."""
+    def spring(x, mean_0, cov_0, alpha, sigma):
+        return pull(x - mean(mean_0, alpha), cov(cov_0, alpha, sigma))
+    return spring
+
+
+def gaussian(n, mean, cov, alpha, sigma):
+    """The arguments of `spring`, at n points."""
+    x = 2 * np.random.default_rng(n).standard_normal((n, len(mean)))
+    return x, np.array(mean), np.array(cov), alpha, sigma
+
+
+TILTED = [[1.0, 0.8], [0.8, 1.0]]
+
+spring = Exercise(
+    right=spring_with(),
+    cases={
+        "cov = I, alpha = 0.8, sigma = 0.6": gaussian(5, [1.0, -2.0], np.eye(2), 0.8, 0.6),
+        "a tilted cov, alpha = 1, sigma = 0": gaussian(3, [0.0, 0.0], TILTED, 1.0, 0.0),
+        "a tilted cov, alpha = 0.8, sigma = 0.6": gaussian(4, [0.5, 2.0], TILTED, 0.8, 0.6),
+        "three dimensions, alpha = 0.5, sigma = 2": gaussian(
+            7, [1.0, 0.0, -1.0], [[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.5]], 0.5, 2.0)},
+    parts=("score",),
+    typical=(
+        (spring_with(pull=lambda apart, c: np.linalg.solve(c, apart.T).T),
+         "The sign is flipped. A spring pulls towards the mean: its arrows run against x - m."),
+        (spring_with(pull=lambda apart, c: -apart @ c), "You have multiplied by the covariance. "
+         "Divide by it: a broad Gaussian pulls weakly."),
+        (spring_with(pull=lambda apart, c: -apart / np.diag(c)), "You divide each coordinate by "
+         "its own variance. Where the cov is tilted, moving in one coordinate moves the other."),
+        (spring_with(pull=lambda apart, c: -apart @ (1 / c)), "You have inverted the covariance "
+         "entry by entry. A matrix's inverse is another thing: np.linalg.inv or solve."),
+        (spring_with(mean=lambda m, a: m), "Noising moves the mean too: to α·m."),
+        (spring_with(cov=lambda c, a, s: c), "That is the clean covariance. Noising shrinks it, by "
+         "α², and adds σ² to every direction."),
+        (spring_with(lambda m, a: m, lambda c, a, s: c), "That is the score of the clean data. The "
+         "noised data have another mean and another covariance."),
+        (spring_with(cov=lambda c, a, s: a * c + s**2 * np.eye(len(c))), "x0 is multiplied by α. "
+         "What does that do to its covariance?"),
+        (spring_with(cov=lambda c, a, s: a**2 * c + s * np.eye(len(c))), "σ is the noise's "
+         "standard deviation. What adds to a covariance is its variance."),
+        (spring_with(cov=lambda c, a, s: a**2 * c + s**2), "You have added σ² to every entry. The "
+         "noise has no covariance between coordinates: only the diagonal grows."),
+        (spring_with(cov=lambda c, a, s: a**2 * c), "Where is the noise's own covariance, σ²·I?"),
+    ),
+    praise="Thin directions pull hardest, and σ² in every direction is the most that can be done "
+           "for them: no direction is thinner than the noise, so no arrow is steeper than 1/σ².",
+)
+
+valley = Exercise(
+    right=lambda m, s, alpha: alpha * np.sqrt(m**2 - s**2),
+    cases={f"m = {m:g}, s = {s:g}, alpha = {alpha:g}": (m, s, alpha)
+           for m, s, alpha in ((2.5, 0.5, 1.0), (1.0, 0.6, 1.0), (1.0, 0.1, 0.8), (3.0, 2.0, 0.5))},
+    parts=("sigma",),
+    tolerance=1e-3,
+    typical=(
+        (lambda m, s, alpha: alpha * m, "Where is s? The heaps are broad before any noise, and "
+         "that much of the valley is filled already."),
+        (lambda m, s, alpha: np.sqrt(m**2 - s**2), "Where is α? It draws the heaps together, so "
+         "less noise will do."),
+        (lambda m, s, alpha: np.sqrt(alpha**2 * m**2 - s**2), "α shrinks all of the clean data, "
+         "the width of a heap too."),
+        (lambda m, s, alpha: alpha**2 * (m**2 - s**2), "That is σ², the variance."),
+        (lambda m, s, alpha: alpha * (m - s), "Standard deviations can't be subtracted: the width "
+         "of a noised heap is the root of α²s² + σ²."),
+        (lambda m, s, alpha: alpha * np.sqrt(m**2 + s**2), "A broad heap needs less noise to fill "
+         "the valley, not more."),
+        (lambda m, s, alpha: alpha * np.sqrt(4 * m**2 - s**2), "The heaps are 2m apart, but what "
+         "counts is how far each is from the middle."),
+        (lambda m, s, alpha: alpha * np.sqrt(m**2 / 2 - s**2), "Half as much is to be filled in "
+         "the middle of a valley as you think, or half of a square was lost: the slope of the "
+         "score there is -1/V + α²m²/V²."),
+    ),
+    praise="One heap's variance must have grown to the square of its distance from the middle. On "
+           "the way back from noise to data this is where a sample decides: above this σ all "
+           "arrows lead to the middle, below it to the one heap or the other.",
+)
+
+SKEWED = np.random.default_rng(0).gamma(2.0, size=4000) - 1
+
+
+def line_with(slope=lambda x: NOTHING, offset=lambda x: NOTHING):
+    """A candidate's (a, b) from the data."""
+    return lambda x: (slope(x), offset(x))
+
+
+line = Exercise(
+    right=line_with(lambda x: -1 / x.var(), lambda x: x.mean() / x.var()),
+    cases={"two heaps": (GaussianMixture([0.3, 0.7], [[-1.5], [1.0]], np.full((2, 1, 1), 0.16))
+                         .sample(4000, np.random.default_rng(0))[:, 0],),
+           "skewed data": (SKEWED,), "the same data, doubled": (2 * SKEWED,)},
+    parts=("a", "b"),
+    tolerance=2e-3,
+    typical=(
+        (line_with(lambda x: -1 / (2 * x.var()), lambda x: x.mean() / (2 * x.var())), "Is the ½ "
+         "in ½ s² there? Its derivative has no 2."),
+        (line_with(lambda x: 1 / x.var(), lambda x: -x.mean() / x.var()), "These arrows lead away "
+         "from the data. The divergence of a·x + b is +a, and the objective adds it."),
+        (line_with(lambda x: 1 / x.var()), "These arrows lead away from the data. The divergence "
+         "of a·x + b is +a, and the objective adds it."),
+        (line_with(lambda x: -1 / (x**2).mean()), "That is the best slope for b = 0. Minimise over "
+         "a and b at once: two derivatives, two equations."),
+        (line_with(lambda x: -1 / x.std()), "You have divided by the standard deviation."),
+        (line_with(lambda x: -x.var()), "Broad data pull weakly: the variance belongs below the "
+         "line."),
+        (line_with(lambda x: -1 + 0 * x.mean()), "That is the standard Gaussian's score. Let the "
+         "data speak."),
+        (line_with(offset=lambda x: x.mean()), "That is where the line should cross zero, which "
+         "is at -b/a."),
+        (line_with(offset=lambda x: -x.mean() / x.var()), "Its sign: the line should cross zero "
+         "at the data's mean, and it does so at -b/a."),
+        (line_with(offset=lambda x: 0 * x.mean()), "With b = 0 the arrows lead to zero. Where is "
+         "the middle of the data?"),
+    ),
+    praise="The best line is -(x - mean)/variance, the score of a Gaussian with the data's mean "
+           "and variance. So a model that is too simple still learns something true: and at high "
+           "noise, where every cloud looks like a Gaussian, it learns nearly all.",
+)
+
+
+def uncertainty_with(formula):
+    """A typical answer from the score s and its slope ds, at the points x."""
+    def uncertainty(score, x, alpha, sigma, h=1e-4):
+        ds = (score(x + h) - score(x - h)) / (2 * h)
+        return formula(score(x), ds, alpha, sigma)
+    return lambda score, x, alpha, sigma: uncertainty(score, x, alpha, sigma)
+
+
+def noised_score(mixture, alpha, sigma):
+    return lambda x: mixture.score(x, alpha, sigma)
+
+
+HEAPS = GaussianMixture([0.3, 0.7], [[-1.5], [1.0]], [[[0.16]], [[0.16]]])
+WIDE = GaussianMixture([1.0], [[0.5]], [[[4.0]]])
+
+uncertainty = Exercise(
+    right=uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 + sd**2 * ds)),
+    cases={f"{name}, alpha = {alpha:g}, sigma = {sigma:g}": (
+               noised_score(mixture, alpha, sigma), np.linspace(-2, 2, 9)[:, None], alpha, sigma)
+           for name, mixture, alpha, sigma in (
+               ("one Gaussian", WIDE, 1.0, 1.0), ("one Gaussian", WIDE, 0.6, 0.8),
+               ("two heaps", HEAPS, 1.0, 0.5), ("two heaps", HEAPS, 0.8, 0.6),
+               ("two heaps", HEAPS, 0.3, 1.5))},
+    parts=("variance",),
+    tolerance=2e-3,
+    typical=(
+        (uncertainty_with(lambda s, ds, a, sd: (1 + sd**2 * ds) / a), "That is the slope of the "
+         "denoiser, one side of the equation. The other side is α·Var[x0 | x]/σ²."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 * (1 + sd**2 * ds)), "Where is α? It divides "
+         "twice: once in Tweedie's formula, once when you solve for the variance."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a * (1 + sd**2 * ds)), "α divides twice: "
+         "once in Tweedie's formula, once when you solve for the variance."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 - sd**2 * ds)), "The slope's "
+         "sign: on a peak it is negative, and there the denoiser is surer than elsewhere."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 + ds)), "In Tweedie's formula a "
+         "σ² stands before the score. It stays there when you take the slope."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 + sd * ds)), "What stands before "
+         "the score in Tweedie's formula is σ², not σ."),
+        (uncertainty_with(lambda s, ds, a, sd: sd / a * (1 + sd**2 * ds)), "σ² stands before the "
+         "bracket: you have its root."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 + 0 * s), "So unsure would you be if "
+         "you knew nothing about the data: x/α, plus or minus σ/α. The score's slope knows more."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**4 / a**2 * ds), "The x in Tweedie's formula has "
+         "a slope too: one."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 + sd**2 * s)), "You have put in "
+         "the score itself. Its slope is wanted."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 - sd**2 * s**2)), "Averaged over "
+         "all x it would be right, for E[s²] = -E[s'] (integrate by parts). At one x it isn't: "
+         "take the slope."),
+    ),
+    praise="The slope of the score says how sure the denoiser is: surest on the peaks, where the "
+           "score falls, and least sure in the valleys, where it rises. Its average over x is "
+           "the least loss of section 2.6.",
+)
