@@ -77,6 +77,7 @@ X = np.zeros((3, 2))
     (lambda: denoiser(lambda x, c: x, linear(10))(X, np.array([1, 0, 2])), "t must be >= 1"),
     (lambda: denoiser(lambda x, c: x, linear(10))(X, 11), "t must be a whole number"),
     (lambda: clipped(None, linear(10), 1, -1), "low must be below high"),
+    (lambda: clipped(None, linear(10), 1, 1), "low must be below high"),
 ])
 def test_bad_input_is_named(call, said):
     with pytest.raises(ValueError, match=said):

@@ -38,6 +38,8 @@ def test_error_is_stated_honestly(sigma):
     value, error = noise_loss(g, alpha, sigma)
     assert abs(value - (1 - sigma**2 * grid / 2)) <= error + 1e-9
     assert error < 1e-4
+    fisher, error_of_fisher = expect(g, lambda x: (g.score(x, alpha, sigma) ** 2).sum(1), alpha, sigma)
+    assert error == pytest.approx(sigma**2 * error_of_fisher / 2)
 
 
 def test_noise_loss_is_what_the_oracle_loses():

@@ -64,6 +64,11 @@ def test_variance_preserving_tables(name):
     np.testing.assert_allclose(from_beta(schedule.beta[1:]).alpha, schedule.alpha, rtol=1e-9)
 
 
+def test_one_step_is_a_table_too():
+    assert [table.T for table in (linear(1), cosine(1), karras(1), flow(1))] == [1, 1, 1, 1]
+    np.testing.assert_array_equal(flow(1).sigma, [0, 1])
+
+
 def test_tables_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
         linear(10).alpha[3] = 0.5
@@ -103,6 +108,7 @@ def test_a_batch_of_t_is_read_in_the_shape_and_type_of_x():
     (lambda: from_beta([]), "beta must be of shape"),
     (lambda: cosine(10, s=-1), "s must be >= 0; got -1"),
     (lambda: karras(10, sigma_min=2.0, sigma_max=1.0), "sigma_min must be in"),
+    (lambda: karras(10, sigma_min=0.0), "sigma_min must be in"),
     (lambda: karras(10, rho=0), "rho must be > 0"),
     (lambda: Schedule([1, 0.5], [0, 0.5, 1]), "sigma must be of alpha's shape"),
     (lambda: Schedule([0.9, 0.5], [0, 0.5]), "row 0 must be"),
