@@ -18,15 +18,13 @@ step = Exercise(
     parts=("eta",),
     tolerance=0.05,
     typical=(
-        (step_for(0.1**2, 1.02), "Half as long as it may be: either the 2 in η/(2v) was lost, or "
-         "you allowed the variance the 2 %. It may grow by more: it is the spread's square."),
+        (step_for(0.1**2, 1.02), "Either the 2 in η/(2v) was lost, or you let the variance be "
+         "2 % too large. It is the standard deviation's square: it may be 4 % too large."),
         (step_for(0.1, 1.02**2), "v is a variance, and 0.1 is the standard deviation."),
         (step_for(0.1, 1.02), "v is a variance, and 0.1 is the standard deviation. The 2 % belong "
          "to the standard deviation, though."),
         (step_for(0.25**2, 1.02**2), "That is for a standard deviation of 0.25. Here it is 0.1."),
         (2 * 0.1**2, "With η = 2v the walk never settles. How far below must η be?"),
-        (0.02, "With η = 2v the walk never settles. How far below must η be?"),
-        (step_for(0.1**2, 0.02), "Make v/(1 - η/(2v)) equal to 1.02² v, and not to 0.02 v."),
     ),
     praise="That is 13 times as short as v. By noise alone it takes about 750 such steps to get as "
            "far as the next Gaussian, and the arrows hold a walker back. This is why annealing is "
@@ -34,11 +32,22 @@ step = Exercise(
 )
 
 
-def spring_with(mean=lambda m, a: a * m, cov=lambda c, a, s: a**2 * c + s**2 * np.eye(len(c)),
-                pull=lambda apart, c: -np.linalg.solve(c, apart.T).T):
-    """The score of a noised Gaussian; a typical one has one of its three ideas wrong."""
-    def spring(x, mean_0, cov_0, alpha, sigma):
-        return pull(x - mean(mean_0, alpha), cov(cov_0, alpha, sigma))
+def noised_mean(mean, alpha):
+    return alpha * mean
+
+
+def noised_cov(cov, alpha, sigma):
+    return alpha**2 * cov + sigma**2 * np.eye(len(cov))
+
+
+def pulled(apart, cov):
+    return -np.linalg.solve(cov, apart.T).T
+
+
+def spring_with(centre=noised_mean, spread=noised_cov, pull=pulled):
+    """A typical score of a noised Gaussian: one or two of its three ideas are wrong."""
+    def spring(x, mean, cov, alpha, sigma):
+        return pull(x - centre(mean, alpha), spread(cov, alpha, sigma))
     return spring
 
 
@@ -53,11 +62,11 @@ TILTED = [[1.0, 0.8], [0.8, 1.0]]
 spring = Exercise(
     right=spring_with(),
     cases={
-        "cov = I, alpha = 0.8, sigma = 0.6": gaussian(5, [1.0, -2.0], np.eye(2), 0.8, 0.6),
+        "one dimension, alpha = 0.8, sigma = 0.6": gaussian(5, [1.0], [[0.25]], 0.8, 0.6),
         "a tilted cov, alpha = 1, sigma = 0": gaussian(3, [0.0, 0.0], TILTED, 1.0, 0.0),
         "a tilted cov, alpha = 0.8, sigma = 0.6": gaussian(4, [0.5, 2.0], TILTED, 0.8, 0.6),
         "three dimensions, alpha = 0.5, sigma = 2": gaussian(
-            7, [1.0, 0.0, -1.0], [[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.5]], 0.5, 2.0)},
+            7, [1.0, 0.0, -1.0], [[2.0, 0.5, 0.2], [0.5, 1.0, -0.3], [0.2, -0.3, 0.5]], 0.5, 2.0)},
     parts=("score",),
     typical=(
         (spring_with(pull=lambda apart, c: np.linalg.solve(c, apart.T).T),
@@ -68,32 +77,32 @@ spring = Exercise(
          "its own variance. Where the cov is tilted, moving in one coordinate moves the other."),
         (spring_with(pull=lambda apart, c: -apart @ (1 / c)), "You have inverted the covariance "
          "entry by entry. A matrix's inverse is another thing: np.linalg.inv or solve."),
-        (spring_with(mean=lambda m, a: m), "Noising moves the mean too: to α·m."),
-        (spring_with(cov=lambda c, a, s: c), "That is the clean covariance. Noising shrinks it, by "
-         "α², and adds σ² to every direction."),
+        (spring_with(centre=lambda m, a: m), "Noising moves the mean too: to α·m."),
+        (spring_with(spread=lambda c, a, s: c), "That is the clean covariance. Noising shrinks it, "
+         "by α², and adds σ² to every direction."),
         (spring_with(lambda m, a: m, lambda c, a, s: c), "That is the score of the clean data. The "
          "noised data have another mean and another covariance."),
-        (spring_with(cov=lambda c, a, s: a * c + s**2 * np.eye(len(c))), "x0 is multiplied by α. "
-         "What does that do to its covariance?"),
-        (spring_with(cov=lambda c, a, s: a**2 * c + s * np.eye(len(c))), "σ is the noise's "
+        (spring_with(spread=lambda c, a, s: a * c + s**2 * np.eye(len(c))), "x0 is multiplied by "
+         "α. What does that do to its covariance?"),
+        (spring_with(spread=lambda c, a, s: a**2 * c + s * np.eye(len(c))), "σ is the noise's "
          "standard deviation. What adds to a covariance is its variance."),
-        (spring_with(cov=lambda c, a, s: a**2 * c + s**2), "You have added σ² to every entry. The "
-         "noise has no covariance between coordinates: only the diagonal grows."),
-        (spring_with(cov=lambda c, a, s: a**2 * c), "Where is the noise's own covariance, σ²·I?"),
+        (spring_with(spread=lambda c, a, s: a**2 * c + s**2), "You have added σ² to every entry. "
+         "The noise has no covariance between coordinates: only the diagonal grows."),
+        (spring_with(spread=lambda c, a, s: a**2 * c), "Where is the noise's covariance, σ²·I?"),
     ),
-    praise="Thin directions pull hardest, and σ² in every direction is the most that can be done "
-           "for them: no direction is thinner than the noise, so no arrow is steeper than 1/σ².",
+    praise="Thin directions have the stiffest springs. Noise sets a limit: it makes every "
+           "direction at least σ thick, so no spring is stiffer than 1/σ².",
 )
 
 valley = Exercise(
     right=lambda m, s, alpha: alpha * np.sqrt(m**2 - s**2),
     cases={f"m = {m:g}, s = {s:g}, alpha = {alpha:g}": (m, s, alpha)
-           for m, s, alpha in ((2.5, 0.5, 1.0), (1.0, 0.6, 1.0), (1.0, 0.1, 0.8), (3.0, 2.0, 0.5))},
+           for m, s, alpha in ((2.5, 0.5, 1.0), (1.0, 0.6, 1.0), (1.0, 0.1, 0.8), (3.0, 1.0, 0.5))},
     parts=("sigma",),
     tolerance=1e-3,
     typical=(
-        (lambda m, s, alpha: alpha * m, "Where is s? The heaps are broad before any noise, and "
-         "that much of the valley is filled already."),
+        (lambda m, s, alpha: alpha * m, "So wide a noised heap must be. But it is αs wide before "
+         "any noise: σ² is what is missing to α²m²."),
         (lambda m, s, alpha: np.sqrt(m**2 - s**2), "Where is α? It draws the heaps together, so "
          "less noise will do."),
         (lambda m, s, alpha: np.sqrt(alpha**2 * m**2 - s**2), "α shrinks all of the clean data, "
@@ -105,9 +114,6 @@ valley = Exercise(
          "the valley, not more."),
         (lambda m, s, alpha: alpha * np.sqrt(4 * m**2 - s**2), "The heaps are 2m apart, but what "
          "counts is how far each is from the middle."),
-        (lambda m, s, alpha: alpha * np.sqrt(m**2 / 2 - s**2), "Half as much is to be filled in "
-         "the middle of a valley as you think, or half of a square was lost: the slope of the "
-         "score there is -1/V + α²m²/V²."),
     ),
     praise="One heap's variance must have grown to the square of its distance from the middle. On "
            "the way back from noise to data this is where a sample decides: above this σ all "
@@ -130,17 +136,14 @@ line = Exercise(
     parts=("a", "b"),
     tolerance=2e-3,
     typical=(
-        (line_with(lambda x: -1 / (2 * x.var()), lambda x: x.mean() / (2 * x.var())), "Is the ½ "
-         "in ½ s² there? Its derivative has no 2."),
-        (line_with(lambda x: 1 / x.var(), lambda x: -x.mean() / x.var()), "These arrows lead away "
-         "from the data. The divergence of a·x + b is +a, and the objective adds it."),
+        (line_with(lambda x: -1 / (2 * x.var()), lambda x: x.mean() / (2 * x.var())), "Did you "
+         "lose the ½ in ½ s²? With it, the square's derivative has no 2."),
         (line_with(lambda x: 1 / x.var()), "These arrows lead away from the data. The divergence "
          "of a·x + b is +a, and the objective adds it."),
         (line_with(lambda x: -1 / (x**2).mean()), "That is the best slope for b = 0. Minimise over "
          "a and b at once: two derivatives, two equations."),
         (line_with(lambda x: -1 / x.std()), "You have divided by the standard deviation."),
-        (line_with(lambda x: -x.var()), "Broad data pull weakly: the variance belongs below the "
-         "line."),
+        (line_with(lambda x: -x.var()), "Broad data pull weakly: divide by the variance."),
         (line_with(lambda x: -1 + 0 * x.mean()), "That is the standard Gaussian's score. Let the "
          "data speak."),
         (line_with(offset=lambda x: x.mean()), "That is where the line should cross zero, which "
@@ -157,11 +160,11 @@ line = Exercise(
 
 
 def uncertainty_with(formula):
-    """A typical answer from the score s and its slope ds, at the points x."""
-    def uncertainty(score, x, alpha, sigma, h=1e-4):
-        ds = (score(x + h) - score(x - h)) / (2 * h)
+    """A typical answer, from the score s and its slope ds at the points x."""
+    def uncertainty(score, x, alpha, sigma):
+        ds = (score(x + 1e-4) - score(x - 1e-4)) / 2e-4
         return formula(score(x), ds, alpha, sigma)
-    return lambda score, x, alpha, sigma: uncertainty(score, x, alpha, sigma)
+    return uncertainty
 
 
 def noised_score(mixture, alpha, sigma):
@@ -208,5 +211,5 @@ uncertainty = Exercise(
     ),
     praise="The slope of the score says how sure the denoiser is: surest on the peaks, where the "
            "score falls, and least sure in the valleys, where it rises. Its average over x is "
-           "the least loss of section 2.6.",
+           "the least loss in guessing x0, the right-hand picture of section 2.6.",
 )
