@@ -118,8 +118,8 @@ def cosine(T=1000, s=0.008, max_beta=0.999):
     """Nichol and Dhariwal's schedule: alpha_bar falls like a squared cosine (2021, eq. 17)."""
     require(s >= 0, "s", ">= 0", s)
     angle = (np.arange(_steps(T) + 1) / T + s) / (1 + s) * np.pi / 2
-    alpha_bar = np.cos(angle) ** 2 / np.cos(angle[0]) ** 2
-    return from_beta(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta))
+    f = np.cos(angle) ** 2  # alpha_bar times a constant
+    return from_beta(np.minimum(1 - f[1:] / f[:-1], max_beta))
 
 
 def karras(T=40, sigma_min=0.002, sigma_max=80.0, rho=7.0):
