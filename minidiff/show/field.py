@@ -19,8 +19,8 @@ GRID = np.stack(np.meshgrid(AXIS, AXIS), axis=-1).reshape(-1, 2)
 ARROWS = np.ix_(range(8, 45, 3), range(8, 45, 3))
 LIMIT = 3.1  # of the axes
 HALF = 2.0  # the score whose arrow is half as long as can be
-LEVELS = (0.01, 0.1, 0.4)  # of the density's peak, where the grey gets darker
-GREYS = ListedColormap(["1", "0.94", "0.88", "0.81"])
+LEVELS = (0.02, 0.25)  # of the density's peak, where the grey gets darker
+GREYS = ListedColormap(["1", "0.9", "0.74"])  # so far apart that a small palette keeps them
 POINTS = 32
 
 
@@ -86,7 +86,7 @@ def field(clouds=None, schedule=None, seed=0):
     arrows = plane.quiver(*nodes.T, *nodes.T, color=DATA, angles="xy", scale_units="xy",
                           scale=1 / 0.46, width=0.006, headwidth=4, headlength=4,
                           headaxislength=3.6, zorder=3, animated=True)
-    side = place(figure, 4.4, 0.6, 3.5, 2.6, xlim=(0, T), ylim=(0.6, 60), yscale="log")
+    side = place(figure, 4.4, 0.6, 3.5, 2.6, xlim=(0, 1.01 * T), ylim=(0.6, 60), yscale="log")
     side.set(title="size of the score, per coordinate", xlabel="t", yticks=(1, 10),
              yticklabels=("1", "10"))
     side.plot(range(1, T + 1), 1 / schedule.sigma[1:], "--", color=NOISE)
@@ -114,7 +114,7 @@ def field(clouds=None, schedule=None, seed=0):
     stride = next(s for s in range(max(1, (T - 1) // 9), T) if (T - 1) % s == 0)
     return Explorable(
         "field", Picture(figure, move),
-        {"t": Slider("time t", 1, T, 1, 1 + 3 * stride, stride=stride),
+        {"t": Slider("time t", 1, T, 1, min(T, 1 + 2 * stride), stride=stride),
          "cloud": Choice("cloud", tuple(clouds), next(iter(clouds)))},
         readout="t = {t}: α = {alpha:.3f}, σ = {sigma:.3f}; the score's root mean square "
                 "{rms_score:.2f}, against 1/σ = {limit:.2f}",

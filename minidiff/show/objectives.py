@@ -89,7 +89,7 @@ def objectives(seed=0):
     guess, = left.plot([], [], color=LEARNED, animated=True, label="candidate")
     left.legend(loc="upper right")
 
-    right = place(figure, 4.2, 0.6, 2.6, 2.75, xlim=(slider.min, slider.max), ylim=(-1.2, 4.4))
+    right = place(figure, 4.2, 0.6, 2.6, 2.75, xlim=(-0.6, 2.6), ylim=(-1.2, 4.4))
     right.set(title="objectives", xlabel="m")
     ms = np.linspace(slider.min, slider.max, 61)
     curves = [exact(m) for m in ms]
@@ -129,4 +129,4 @@ def objectives(seed=0):
                 "{denoising_minus_explicit:.3f} stay",
         alt="A candidate score beside the true one, and four objectives that fall and rise "
             "together, at constant distances; all are least where the candidate is true.",
-        film=[("scores", left, {}), ("objectives", right, {})], cuts=(380,))
+        film=[("scores", left, {}), ("objectives", right, {})], cuts=(380, 688))
