@@ -3,6 +3,7 @@
     python book.py lab [--light] [--no-browser] [...]   open the book in JupyterLab, at chapter 1
     python book.py test [...]                           run every test, every chapter included
     python book.py normalise [FILE ...]                 run chapters, bring them to normal form
+    python book.py handout [FOLDER]                     write the book for a class, no solutions
 
 Whatever else follows `lab` goes to JupyterLab (`--port 9999`), whatever follows `test` to pytest
 (`-k schedule`). `lab --light` leaves PyTorch out; chapters 1-6 do without it. The environment
@@ -70,6 +71,7 @@ COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
     "lab": (lab, {"lab", "torch"}),
     "test": (test, {"lab", "torch", "test"}),
     "normalise": (tool("normalise"), {"lab", "torch"}),
+    "handout": (tool("handout"), {"lab"}),
 }
 
 

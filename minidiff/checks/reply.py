@@ -58,7 +58,7 @@ def arrays(value, model):
 
 def array(item):
     if blank(item):
-        raise Hindrance("put your answer in the place of the dots, of all of them.")
+        raise Hindrance("put your answer in the place of the dots.")
     try:
         numbers = np.asarray(item)
     except Exception:  # a ragged list, say
