@@ -24,6 +24,8 @@ step = Exercise(
         (step_for(0.1, 1.02), "v is a variance, and 0.1 is the standard deviation. The 2 % belong "
          "to the standard deviation, though."),
         (step_for(0.25**2, 1.02**2), "That is for a standard deviation of 0.25. Here it is 0.1."),
+        (0.02 * 0.1, "That is 2 % of 0.1. Solve v/(1 - η/(2v)) = 1.02²·v for η."),
+        (0.02 * 0.1**2, "That is 2 % of v. Solve v/(1 - η/(2v)) = 1.02²·v for η."),
         (2 * 0.1**2, "With η = 2v the walk never settles. How far below must η be?"),
     ),
     praise="That is 13 times as short as v. By noise alone it takes about 750 such steps to get as "
@@ -62,10 +64,10 @@ TILTED = [[1.0, 0.8], [0.8, 1.0]]
 spring = Exercise(
     right=spring_with(),
     cases={
-        "one dimension, alpha = 0.8, sigma = 0.6": gaussian(5, [1.0], [[0.25]], 0.8, 0.6),
+        "d = 1, alpha = 0.8, sigma = 0.6": gaussian(5, [1.0], [[0.25]], 0.8, 0.6),
         "a tilted cov, alpha = 1, sigma = 0": gaussian(3, [0.0, 0.0], TILTED, 1.0, 0.0),
         "a tilted cov, alpha = 0.8, sigma = 0.6": gaussian(4, [0.5, 2.0], TILTED, 0.8, 0.6),
-        "three dimensions, alpha = 0.5, sigma = 2": gaussian(
+        "d = 3, alpha = 0.5, sigma = 2": gaussian(
             7, [1.0, 0.0, -1.0], [[2.0, 0.5, 0.2], [0.5, 1.0, -0.3], [0.2, -0.3, 0.5]], 0.5, 2.0)},
     parts=("score",),
     typical=(
@@ -86,6 +88,8 @@ spring = Exercise(
          "α. What does that do to its covariance?"),
         (spring_with(spread=lambda c, a, s: a**2 * c + s * np.eye(len(c))), "σ is the noise's "
          "standard deviation. What adds to a covariance is its variance."),
+        (spring_with(spread=lambda c, a, s: a * c + s * np.eye(len(c))), "α and σ multiply points. "
+         "Covariances are multiplied by their squares."),
         (spring_with(spread=lambda c, a, s: a**2 * c + s**2), "You have added σ² to every entry. "
          "The noise has no covariance between coordinates: only the diagonal grows."),
         (spring_with(spread=lambda c, a, s: a**2 * c), "Where is the noise's covariance, σ²·I?"),
@@ -97,12 +101,13 @@ spring = Exercise(
 valley = Exercise(
     right=lambda m, s, alpha: alpha * np.sqrt(m**2 - s**2),
     cases={f"m = {m:g}, s = {s:g}, alpha = {alpha:g}": (m, s, alpha)
-           for m, s, alpha in ((2.5, 0.5, 1.0), (1.0, 0.6, 1.0), (1.0, 0.1, 0.8), (3.0, 1.0, 0.5))},
+           for m, s, alpha in ((2.5, 0.5, 1.0), (1.0, 0.4, 1.0), (1.0, 0.1, 0.8), (3.0, 1.0, 0.5))},
     parts=("sigma",),
     tolerance=1e-3,
     typical=(
         (lambda m, s, alpha: alpha * m, "So wide a noised heap must be. But it is αs wide before "
          "any noise: σ² is what is missing to α²m²."),
+        (lambda m, s, alpha: m, "That is right for two points, which have no width, and α = 1."),
         (lambda m, s, alpha: np.sqrt(m**2 - s**2), "Where is α? It draws the heaps together, so "
          "less noise will do."),
         (lambda m, s, alpha: np.sqrt(alpha**2 * m**2 - s**2), "α shrinks all of the clean data, "
@@ -114,6 +119,8 @@ valley = Exercise(
          "the valley, not more."),
         (lambda m, s, alpha: alpha * np.sqrt(4 * m**2 - s**2), "The heaps are 2m apart, but what "
          "counts is how far each is from the middle."),
+        (lambda m, s, alpha: alpha * np.sqrt(m**2 / 4 - s**2), "You have halved m. The heaps are "
+         "2m apart, and m from the middle."),
     ),
     praise="One heap's variance must have grown to the square of its distance from the middle. On "
            "the way back from noise to data this is where a sample decides: above this σ all "
@@ -132,7 +139,7 @@ line = Exercise(
     right=line_with(lambda x: -1 / x.var(), lambda x: x.mean() / x.var()),
     cases={"two heaps": (GaussianMixture([0.3, 0.7], [[-1.5], [1.0]], np.full((2, 1, 1), 0.16))
                          .sample(4000, np.random.default_rng(0))[:, 0],),
-           "skewed data": (SKEWED,), "the same data, doubled": (2 * SKEWED,)},
+           "skewed data": (SKEWED,), "skewed data, doubled": (2 * SKEWED,)},
     parts=("a", "b"),
     tolerance=2e-3,
     typical=(
@@ -144,8 +151,11 @@ line = Exercise(
          "a and b at once: two derivatives, two equations."),
         (line_with(lambda x: -1 / x.std()), "You have divided by the standard deviation."),
         (line_with(lambda x: -x.var()), "Broad data pull weakly: divide by the variance."),
-        (line_with(lambda x: -1 + 0 * x.mean()), "That is the standard Gaussian's score. Let the "
-         "data speak."),
+        (line_with(lambda x: -1 + 0 * x.mean()), "That is the standard Gaussian's slope, "
+         "whatever the data are."),
+        (line_with(lambda x: x.mean() / x.var()), "Did you swap the two? The slope comes first."),
+        (line_with(offset=lambda x: x.mean() / x.std()), "It is -a times the mean, and a has the "
+         "variance in it, not its root."),
         (line_with(offset=lambda x: x.mean()), "That is where the line should cross zero, which "
          "is at -b/a."),
         (line_with(offset=lambda x: -x.mean() / x.var()), "Its sign: the line should cross zero "
@@ -201,6 +211,8 @@ uncertainty = Exercise(
          "bracket: you have its root."),
         (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 + 0 * s), "So unsure would you be if "
          "you knew nothing about the data: x/α, plus or minus σ/α. The score's slope knows more."),
+        (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 + 2 * sd**2 * ds)), "Your slope "
+         "is twice too steep: from x - h to x + h it is 2h."),
         (uncertainty_with(lambda s, ds, a, sd: sd**4 / a**2 * ds), "The x in Tweedie's formula has "
          "a slope too: one."),
         (uncertainty_with(lambda s, ds, a, sd: sd**2 / a**2 * (1 + sd**2 * s)), "You have put in "
