@@ -32,7 +32,7 @@ NOT_BUILT = {  # what these modules export and no chapter builds -> why
     "minidiff.denoise.noisy": "a check of an argument",
     "minidiff.denoise.pair": "chapter 3 will, where it compares targets",
     "minidiff.denoise.target": "chapter 3 will, where it compares targets",
-    "minidiff.mixture.GaussianMixture": "chapter 2 will, with the score",
+    "minidiff.mixture.GaussianMixture": "a class; chapter 2 builds its score and checks it against this",
     "minidiff.process.noise_like": "one call of the library's own, NumPy's or torch's",
     "minidiff.process.posterior": "chapter 4 will, by completing the square",
     "minidiff.process.transition": "chapter 4 will, on the way to the posterior",
