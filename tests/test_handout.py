@@ -1,6 +1,5 @@
 """The handout: a class gets every chapter and whatever runs it, and no answers."""
 
-import shutil
 import subprocess
 import sys
 
@@ -34,13 +33,14 @@ def root(tmp_path):
     root = tmp_path / "book"
     (root / "chapters/solutions").mkdir(parents=True)
     (root / "minidiff/__pycache__").mkdir(parents=True)
+    (root / "minidiff/__pycache__/x.pyc").write_text("compiled")
     (root / "minidiff/__init__.py").write_text('"""The package."""\n')
     for file in handout.FILES:
         (root / file).write_text(f"{file}\n")
     (root / "book.toml").write_text(GOOD.rpartition("[[part]]")[0], encoding="utf-8")
     save(root, chapter(
         new_markdown_cell(f"Guess.\n\n{ANSWER}\n\n{ANSWER}\n\nGo on.", id="diagnosis"),
-        new_markdown_cell("Do it.\n\nSee [them](solutions/01_one.ipynb).\n\nNow.", id="intro"),
+        new_markdown_cell("Do it.\n\nSee [them](solutions/01_one.ipynb).", id="intro"),
         exercise(STUB)))
     nbformat.write(chapter(exercise(SOLVED, "Right. Indeed.")),
                    root / "chapters/solutions/01_one.ipynb")
@@ -68,8 +68,7 @@ def test_handout_has_what_a_student_needs_and_no_answers(root, capsys):
                for name, data in files(root).items())
     nb = read(root / "handout/chapters/01_one.ipynb")
     assert [cell.source for cell in nb.cells] == [
-        "# 1. One", "Guess.\n\n*Your answer:*\n\n*Your answer:*\n\nGo on.", "Do it.\n\n\nNow.",
-        STUB]
+        "# 1. One", "Guess.\n\n*Your answer:*\n\n*Your answer:*\n\nGo on.", "Do it.", STUB]
     assert nb.cells[-1].outputs[0].text.startswith("Not yet")
     assert dumps(nb) == dumps(normal_form(nb))
     assert "chapters/01_one.ipynb" in made["README.md"].decode()
@@ -128,8 +127,9 @@ def test_the_book_itself_can_be_handed_out(tmp_path):
         assert "<details" not in text and "solutions/" not in text
         whole = read(ROOT / BOOK.src / path.name)
         assert [cell.id for cell in read(path).cells] == [cell.id for cell in whole.cells]
+    assert all((folder / name).is_file() for name in ("book.py", "book.toml", "pins.txt",
+                                                      "pyproject.toml", "minidiff/show/saved.js"))
     code = "import minidiff.checks.noise, minidiff.show; print(minidiff.__file__)"
     where = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, text=True,
                            capture_output=True).stdout
     assert str(folder) in where
-    shutil.rmtree(folder)
