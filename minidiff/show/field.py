@@ -40,7 +40,7 @@ def shade(axes):
 def darken(image, log_density):
     """Show the log-density at the nodes of GRID, relative to its peak."""
     relative = log_density - log_density.max()
-    image.set_data(relative.clip(image.norm.vmin).reshape(len(AXIS), -1))
+    image.set_data(relative.clip(image.norm.vmin).astype(np.float32).reshape(len(AXIS), -1))
 
 
 def shortened(score):

@@ -61,12 +61,12 @@ def langevin(seed=0):
     log_density = {sigma: CLOUD.log_prob(GRID, 1.0, float(sigma)) for sigma in SIGMAS}
     spread = {sigma: exact_spread(float(sigma)).item() for sigma in SIGMAS}
 
-    figure = blank(6.8, 3.2)
-    plane = place(figure, 0.65, 0.6, 2.3, 2.3, title="walkers over the density")
+    figure = blank(6.3, 3.1)
+    plane = place(figure, 0.65, 0.6, 2.2, 2.2, title="walkers over the density")
     image = shade(plane)
     dots = plane.scatter(*np.zeros((2, WALKERS)), s=6, linewidth=0, zorder=2, antialiased=False,
                          animated=True)
-    side = place(figure, 3.75, 0.6, 2.9, 2.3, xlim=(-0.6, 7.6), ylim=(0, 1.02))
+    side = place(figure, 3.6, 0.6, 2.55, 2.2, xlim=(-0.6, 7.6), ylim=(0, 1.02))
     side.set(title="share of walkers", xlabel="nearest hill", xticks=range(8))
     side.axhline(1 / 8, color=DATA, linewidth=1.5, zorder=3, animated=True)
     side.text(-0.5, 0.19, "exact: 1/8", color=DATA)
@@ -92,4 +92,4 @@ def langevin(seed=0):
                 "distance from the nearest {spread:.2f}, exact {exact_spread:.2f}",
         alt="400 walkers from one corner: at low noise they stay on the nearest hill, at high "
             "noise they reach all eight, but the hills are blurred.",
-        film=[(f"σ = {sigma}", plane, {"sigma": sigma}) for sigma in SIGMAS], cuts=(305,))
+        film=[(f"σ = {sigma}", plane, {"sigma": sigma}) for sigma in SIGMAS], cuts=(295,))
