@@ -28,7 +28,7 @@ NEEDS = {  # what a floor's modules may import beside the standard library, wher
     "data": {"numpy", "sklearn", "matplotlib", "PIL", "torch"},
     "nn": {"numpy", "torch", "safetensors"},
     "train": {"numpy", "torch"}, "metrics": {"numpy", "torch"},
-    "checks": {"numpy", "torch", "matplotlib"},
+    "checks": {"numpy"},
     "show": {"numpy", "matplotlib", "PIL", "ipywidgets", "IPython"},
 }
 MOST_LINES = 300       # of any file

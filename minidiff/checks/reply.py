@@ -76,6 +76,8 @@ def kind(thing):
     """What a thing is, in a reader's words."""
     if isinstance(thing, (tuple, list)):
         return f"a {type(thing).__name__} of {len(thing)}"
+    if isinstance(thing, np.number):
+        return "one number"
     if isinstance(thing, np.ndarray):
         return f"an array of shape {thing.shape}"
     return {str: "text", bool: "a truth value", int: "one number", float: "one number",
