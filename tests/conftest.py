@@ -1,8 +1,9 @@
 """Where the book is and what its mathematics is called, for all tests."""
 
-import os
 import sys
 from pathlib import Path
+
+import matplotlib
 
 from minidiff.book import load
 
@@ -11,7 +12,7 @@ BOOK = load(ROOT / "book.toml")
 CHAPTERS = ROOT / BOOK.src
 MATHEMATICS = ("denoise", "mixture", "mlp", "process", "quadrature", "sampler", "schedule")
 
-os.environ.setdefault("MPLBACKEND", "Agg")
+matplotlib.use("Agg")  # not by the environment: nbval's kernels would inherit that
 sys.path.insert(0, str(ROOT / "tools"))
 
 

@@ -8,6 +8,17 @@ from minidiff.schedule import Schedule, cosine, flow, linear
 
 NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 
+
+def mistake_a(x, beta, z):
+    """A noising step with something wrong in it, to be diagnosed from its pictures."""
+    return np.sqrt(1 - beta) * x + beta * z
+
+
+def mistake_b(x, beta, z):
+    """Another one."""
+    return x + np.sqrt(beta) * z
+
+
 crossing = Exercise(
     right=(259, 496),
     measure=lambda *rows: [np.interp(t, np.arange(1001), table.alpha_bar)
