@@ -131,7 +131,8 @@ def test_lab_without_a_manifest_says_so(book):
 
 
 def test_test_runs_pytest_with_one_thread_a_worker(book, monkeypatch):
-    book.os.environ["MPLBACKEND"] = "agg"
+    monkeypatch.chdir(book.ROOT.parent)
+    book.os.environ.update({"MPLBACKEND": "agg", "OMP_NUM_THREADS": "2"})
     assert book.main(["test", "-m", "not browser"]) == 0
     (run,) = book.runs
     assert run[:2] == ["-m", "pytest"] and run[-2:] == ["-m", "not browser"]
@@ -175,6 +176,7 @@ def test_the_launcher_becomes_the_tool(tmp_path, monkeypatch):
      "no network"),
     ("ERROR: Could not find a version that satisfies the requirement torch==2.13.0\n"
      "ERROR: No matching distribution found for torch==2.13.0", "no version for this Python"),
+    ("error: could not write: no space left on device", "disk is full"),
     ("something new", "something new\nA step failed"),
 ])
 def test_failures_say_what_to_do(book, said, advice):
