@@ -8,6 +8,16 @@ from minidiff.mixture import GaussianMixture
 NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 
 
+def mistake_a(eps_hat, sigma):
+    """A score with something wrong in it, to be diagnosed from its pictures."""
+    return eps_hat / sigma
+
+
+def mistake_b(eps_hat, sigma):
+    """Another one."""
+    return -eps_hat / sigma**2
+
+
 def step_for(variance, excess):
     """The Langevin step at which a Gaussian's variance comes out `excess` times too large."""
     return 2 * variance * (1 - 1 / excess)

@@ -5,13 +5,13 @@ import numpy as np
 from minidiff.show.controls import Slider
 from minidiff.show.explorable import Explorable
 from minidiff.show.picture import Picture
-from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, blank, look, place
+from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, blank, look, place
 
 CENTRES, WEIGHTS, STD = np.array([-1.5, 1.0]), np.array([0.4, 0.6]), 0.5  # the clean mixture
 SIGMA = 0.5  # of the noise; alpha is 1
 VARIANCE = STD**2 + SIGMA**2  # of each noised hump
 DRAWS = 5000
-COLOURS = {"denoising": NOISE, "explicit": DATA, "implicit": GROUPS[1], "sliced": GROUPS[0]}
+COLOURS = {"denoising": NOISE, "explicit": DATA, "implicit": SIGNAL, "sliced": GROUPS[2]}
 ROWS = range(3, -1, -1)  # their heights in the narrow panel
 
 
