@@ -105,12 +105,14 @@ class MLP:
 
     `hidden` are the hidden layers' widths. Starts from y = 0, its other weights drawn so that the
     numbers keep their size from layer to layer (He et al. 2015). `dtype` is that of its arithmetic.
+    `embed(x, log_snr)` makes the first layer's input.
     """
 
-    def __init__(self, rng, d=2, hidden=(128, 128, 128), dtype=np.float32):
+    def __init__(self, rng, d=2, hidden=(128, 128, 128), dtype=np.float32, embed=embed):
         require(d >= 1, "d", ">= 1", d)
         require(len(hidden) >= 1 and min(hidden) >= 1, "hidden", "one or more widths >= 1", hidden)
-        self.widths = (d + 17, *hidden, d)
+        self.embed, inputs = embed, embed(np.zeros((1, d), dtype), 0.0).shape[1]
+        self.widths = (inputs, *hidden, d)
         size = sum((n + 1) * m for n, m in zip(self.widths, self.widths[1:]))
         self.parameters = np.zeros(size, dtype)
         self.layers = split(self.parameters, self.widths)
@@ -121,7 +123,7 @@ class MLP:
         """y at the points x (B, d) and a log-SNR for all or, (B, 1), for each."""
         d = self.widths[-1]
         require(x.ndim == 2 and x.shape[1] == d, "x", f"of shape (B, {d})", x.shape)
-        return forward(self.layers, embed(x.astype(self.parameters.dtype), log_snr))[0]
+        return forward(self.layers, self.embed(x.astype(self.parameters.dtype), log_snr))[0]
 
 
 def train(network, sample, schedule, rng, steps=4000, batch=256, lr=3e-3, kind="v", focus=2.0):
@@ -150,7 +152,7 @@ def _train(network, sample, schedule, rng, steps, batch, lr, p, q, focus):
         eps = noise_like(x0, rng)
         t = 1 + (schedule.T * rng.random(batch) ** focus).astype(int)
         x = diffuse(schedule, x0, t, eps)
-        z = embed(x, read(schedule.log_snr, t, x))
+        z = network.embed(x, read(schedule.log_snr, t, x))
         y, trail = forward(network.layers, z, trail)
         error = y - (read(p, t, x) * x0 + read(q, t, x) * eps)
         backward(network.layers, z, trail, error * (2 / error.size), gradient)

@@ -138,6 +138,17 @@ def test_a_network_starts_at_zero_with_numbers_of_even_size():
     assert max(sizes) < 2 * min(sizes), sizes
 
 
+def test_a_network_sees_what_its_embedding_shows():
+    def blind(x, log_snr):
+        return x
+
+    network = mlp.MLP(np.random.default_rng(7), embed=blind)
+    assert network.widths == (2, 128, 128, 128, 2)
+    list(mlp.train(network, eight_gaussians().sample, cosine(), np.random.default_rng(8), 5))
+    x = np.ones((1, 2))
+    assert network(x, -3.0).any() and np.array_equal(network(x, -3.0), network(x, 3.0))
+
+
 def trained(steps, seed=0, **options):
     rng = np.random.default_rng(seed)
     network = mlp.MLP(rng)
