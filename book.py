@@ -200,9 +200,25 @@ def install(extras):
             pip("Trying PyTorch's CPU build first", "--no-deps", "--retries", "2", "--timeout",
                 "15", "--index-url", CPU_TORCH, torch[0])
     pip("Installing the book's packages", "-c", "pins.txt", "-e", ".[%s]" % ",".join(extras))
-    settings = VENV / "share/jupyter/lab/settings/overrides.json"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}')
+    for name, text in JUPYTER.items():
+        (VENV / name).parent.mkdir(parents=True, exist_ok=True)
+        (VENV / name).write_text(text, encoding="utf-8")
+
+
+JUPYTER = {  # how JupyterLab is set up in .venv
+    "share/jupyter/lab/settings/overrides.json":
+        '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}',
+    "etc/jupyter/jupyter_server_config.py": """# Opening a chapter must not change it:
+# so the names that JupyterLab writes down of a kernel are not saved.
+def keep(model, **_):
+    notes = model["content"]["metadata"] if model["type"] == "notebook" else {}
+    if notes.get("kernelspec", {}).get("name") == "python3":
+        notes["kernelspec"].update(display_name="Python 3", language="python")
+        notes["language_info"] = {"name": "python"}
+
+
+c.ContentsManager.pre_save_hook = keep
+"""}
 
 
 def pip(title, *arguments):

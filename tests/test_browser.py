@@ -127,6 +127,19 @@ def test_live_widgets_follow_key_and_mouse(notebook, chapter):
     assert page.locator(ERRORS).all_inner_texts() == []
 
 
+def test_opening_and_saving_a_chapter_leaves_it_as_it_is(notebook, lab, chapter):
+    """Or each look at the book would show up as a change to it."""
+    page, saved = notebook(chapter.file), lab.root / BOOK.src / chapter.file
+    before = saved.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    end = time.monotonic() + PATIENCE_S
+    while saved.stat().st_mtime_ns == before:
+        assert time.monotonic() < end, "it is not saved"
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(500)
+    assert saved.read_bytes() == (CHAPTERS / chapter.file).read_bytes()
+
+
 def test_saved_widgets_work_before_any_cell_has_run(notebook, chapter):
     """The book's own chapters are trusted: their saved widgets move, and keep their keys from Lab."""
     page = notebook(chapter.file)
