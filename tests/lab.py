@@ -24,6 +24,8 @@ FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-sandb
          "--disable-component-update", "--disable-sync"]
 FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")  # or the user's own are used
+ABANDONED = ["--ServerApp.shutdown_no_activity_timeout=900",  # after tests that were killed
+             "--MappingKernelManager.cull_idle_timeout=900"]
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # else cells off the screen are gone
     "docmanager-extension/plugin": {"autosave": False},
@@ -75,16 +77,17 @@ def serve(folder):
         patch.delenv("MPLBACKEND", raising=False)  # the kernel's own draws in the notebook
         command, _ = launcher.COMMANDS["lab"]
         port = f"--ServerApp.port={free_port()}"
-        arguments = [sys.executable, *command(["--no-browser", port])]
+        arguments = [sys.executable, *command(["--no-browser", port, *ABANDONED])]
         with open(folder / "log", "w") as log:
             server = subprocess.Popen(arguments, cwd=root, stdin=subprocess.DEVNULL, stdout=log,
                                       stderr=log, start_new_session=True)
     try:
         lab = await_server(server, folder, root)
         yield lab
-        lab.stop_kernels()
-        lab.ask("api/shutdown", "POST")
-        server.wait(30)
+        with suppress(OSError):  # it is gone already
+            lab.stop_kernels()
+            lab.ask("api/shutdown", "POST")
+            server.wait(30)
     finally:
         if os.name == "posix":
             with suppress(ProcessLookupError):
