@@ -128,8 +128,21 @@ def test_live_widgets_follow_key_and_mouse(notebook, chapter):
     assert page.locator(ERRORS).all_inner_texts() == []
 
 
+def test_opening_and_saving_a_chapter_leaves_it_as_it_is(notebook, lab, chapter):
+    """Or each look at the book would show up as a change to it."""
+    page, saved = notebook(chapter.file), lab.root / BOOK.src / chapter.file
+    before = saved.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    end = time.monotonic() + PATIENCE_S
+    while saved.stat().st_mtime_ns == before:
+        assert time.monotonic() < end, "it is not saved"
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(500)
+    assert saved.read_bytes() == (CHAPTERS / chapter.file).read_bytes()
+
+
 def test_saved_widgets_work_before_any_cell_has_run(notebook, chapter):
-    """The book's own chapters are trusted: their saved widgets move, and keep their keys from Lab."""
+    """The book's own chapters are trusted: their saved widgets move and keep their keys from Lab."""
     page = notebook(chapter.file)
     assert cells_with(page, SAVED.widget) == widget_cells(chapter)
     assert page.locator(LIVE.widget).count() == 0
@@ -152,7 +165,7 @@ def test_an_untrusted_chapter_shows_film_strips(notebook, lab, chapter):
 
 
 def test_saved_widgets_work_on_a_web_page(context, web_page, tmp_path, chapter):
-    """As nbconvert writes it: by key and mouse, on a wide page and on a phone's; no motion unasked."""
+    """As nbconvert writes it: by key and mouse, wide and on a phone; no motion unasked."""
     file = web_page(chapter)
     with watched(context, file.as_uri(), tmp_path) as page:
         page.goto(file.as_uri())
