@@ -142,7 +142,7 @@ def test_opening_and_saving_a_chapter_leaves_it_as_it_is(notebook, lab, chapter)
 
 
 def test_saved_widgets_work_before_any_cell_has_run(notebook, chapter):
-    """The book's own chapters are trusted: their saved widgets move and keep their keys from Lab."""
+    """The book's own chapters are trusted: saved widgets move and keep their keys from Lab."""
     page = notebook(chapter.file)
     assert cells_with(page, SAVED.widget) == widget_cells(chapter)
     assert page.locator(LIVE.widget).count() == 0
