@@ -71,6 +71,9 @@ def serve(folder):
             file.write_text(json.dumps(values))
         launcher = load(root)
         launcher.PYTHON = sys.executable  # the environment is there already: this one
+        config = next(name for name in launcher.JUPYTER if name.startswith("etc"))
+        (folder / "JUPYTER_CONFIG_DIR/jupyter_server_config.py").write_text(
+            launcher.JUPYTER[config])  # where there is no .venv of the launcher's
         for name, value in launcher.ONE_THREAD.items():
             patch.setenv(name, value)
         patch.setenv("PYTHONPATH", str(ROOT))  # the package beside these tests

@@ -109,7 +109,8 @@ def _curve_axes(axes, schedules):
         axes.plot(table.sigma, color=NOISE, alpha=0.25, linewidth=1.5)
     now, = axes.plot([0, 0], [0, 1.05], color=DATA, linewidth=1, animated=True)
     lines = [axes.plot([], [], color=c, linewidth=LINE, animated=True)[0] for c in (SIGNAL, NOISE)]
-    dots = [axes.plot([], [], "o", color=c, markersize=DOT, markeredgewidth=0, animated=True)[0]
+    dots = [axes.plot([], [], "o", color=c, markersize=DOT, markeredgewidth=0, animated=True,
+                      clip_on=False)[0]
             for c in (SIGNAL, NOISE)]
     axes.text(0.04 * T, 0.72, "α", color=SIGNAL, fontsize=15)
     axes.text(0.16 * T, 0.05, "σ", color=NOISE, fontsize=15)

@@ -53,7 +53,7 @@ def walk(beta=0.025, seed=0):
     faint = [left.plot([], [], color=GROUPS[i // 4], alpha=0.6, linewidth=1, animated=True)[0]
              for i in range(len(few))]
     bold, = left.plot([], [], color=DATA, linewidth=1.8, animated=True)
-    dot, = left.plot([], [], "o", color=DATA, markersize=8, animated=True)
+    dot, = left.plot([], [], "o", color=DATA, markersize=8, animated=True, clip_on=False)
     bars = [right.stairs(np.zeros(len(EDGES) - 1), EDGES, orientation="horizontal", fill=True,
                          color=GROUPS[i], animated=True) for i in (0, 1)]
     curve, = right.plot([], [], color=DATA, linewidth=1.8, animated=True)
