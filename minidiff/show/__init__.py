@@ -7,8 +7,11 @@ from minidiff.show.langevin import langevin
 from minidiff.show.noising import noising
 from minidiff.show.objectives import objectives
 from minidiff.show.picture import Picture
+from minidiff.show.reverse import reverse
 from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, style
+from minidiff.show.training import training
 from minidiff.show.walk import walk
 
 __all__ = ["DATA", "GROUPS", "LEARNED", "NOISE", "SIGNAL", "Choice", "Explorable", "Picture",
-           "Slider", "field", "langevin", "noising", "objectives", "style", "walk"]
+           "Slider", "field", "langevin", "noising", "objectives", "reverse", "style",
+           "training", "walk"]
