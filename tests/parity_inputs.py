@@ -7,14 +7,53 @@ function and once on the package's, with generators in the same state.
 
 import numpy as np
 
+from minidiff import mlp
 from minidiff.data import eight_gaussians
-from minidiff.schedule import cosine
+from minidiff.denoise import KINDS
+from minidiff.schedule import cosine, karras
 
 
 def noisings(rng):
     """Clean arrays, rows and noise: one row for all, and one row for each."""
     for t in (0, 7, 50, np.array([0, 7, 50, 3])):
         yield rng.standard_normal((4, 2)), t, rng.standard_normal((4, 2))
+
+
+def network(rng, widths=(5, 4, 6, 3), n=7):
+    """Layers with random parameters in float64, inputs for them, and a gradient to fill."""
+    size = sum((a + 1) * b for a, b in zip(widths, widths[1:]))
+    return (mlp.split(rng.standard_normal(size), widths), rng.standard_normal((n, widths[0])),
+            mlp.split(np.zeros(size), widths))
+
+
+def returned(backward, rng):
+    """The gradient that `backward` finds."""
+    layers, z, gradient = network(rng)
+    y, trail = mlp.forward(layers, z)
+    backward(layers, z, trail, y, gradient)
+    return gradient
+
+
+def walked(Adam, rng):
+    """Where four steps lead, with the numbers that Adam comes with and with others."""
+    for options in ({}, dict(beta1=0.7, beta2=0.9, tiny=0.1)):
+        parameters = rng.standard_normal(8)
+        adam = Adam(parameters, **options)
+        for gradient in rng.standard_normal((4, 8)):
+            adam.step(gradient, 0.1)
+        yield parameters
+
+
+def said(MLP, rng):
+    """What a network is made of and, once its last layer isn't zero, what it says."""
+    net = MLP(rng, hidden=(6, 5), dtype=np.float64)
+    yield net.widths, net.parameters.copy()
+    net.parameters += rng.standard_normal(net.parameters.size)
+    yield net(rng.standard_normal((4, 2)), 0.5), net(rng.standard_normal((4, 2)), np.ones((4, 1)))
+
+
+TABLES = cosine(12), karras(12)  # one that preserves variance, and one that doesn't
+ROWS = np.array([0, 3, 5, 1]), np.array([1, 4, 12, 12])  # s and t of some steps
 
 
 TRIALS = {
@@ -27,5 +66,39 @@ TRIALS = {
         f(eight_gaussians(), *a) for a in ((0.8, 0.6), (1.0, 2.0, 9))],
     "minidiff.sampler.langevin": lambda f, rng: f(
         np.sin, rng.standard_normal((4, 2)), 0.1, 5, rng),
+    "minidiff.denoise.pair": lambda f, rng: [f(kind, cosine(50), 0.7) for kind in KINDS],
+    "minidiff.denoise.target": lambda f, rng: [
+        f(cosine(50), *a, kind, 0.7) for kind in KINDS for a in noisings(rng)],
+    "minidiff.denoise.denoiser": lambda f, rng: [
+        f(lambda x, c: np.sin(x) + c, cosine(50), kind, 0.7, **how)(rng.standard_normal((3, 2)), t)
+        for kind in KINDS for t in (1, 50, np.array([3, 1, 50]))
+        for how in ({}, {"condition": np.arange(51)})],
+    "minidiff.mlp.embed": lambda f, rng: [
+        f(rng.standard_normal((3, 2)), c) for c in (0.5, np.inf, np.array([[-20.0], [0.0], [3.0]]))],
+    "minidiff.mlp.split": lambda f, rng: f(rng.standard_normal(5 * 4 + 4 + 4 * 3 + 3), (5, 4, 3)),
+    "minidiff.mlp.forward": lambda f, rng: f(*network(rng)[:2]),
+    "minidiff.mlp.backward": returned,
+    "minidiff.mlp.Adam": walked,
+    "minidiff.mlp.MLP": said,
+    "minidiff.mlp.train": lambda f, rng: f(
+        mlp.MLP(rng, hidden=(6, 5), dtype=np.float64), eight_gaussians().sample, cosine(50), rng, 5,
+        batch=8),
     "minidiff.process.diffuse": lambda f, rng: [f(cosine(50), *a) for a in noisings(rng)],
+    "minidiff.process.transition": lambda f, rng: [f(t, *ROWS) for t in TABLES],
+    "minidiff.process.posterior": lambda f, rng: [f(t, *ROWS) for t in TABLES],
+    "minidiff.sampler.ddpm": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2)), rng, variance)
+        for t in TABLES for variance in ("small", "large")],
+    "minidiff.denoise.clipped": lambda f, rng: [
+        f(eight_gaussians().denoiser(TABLES[0]), TABLES[0], *limits)(rng.standard_normal((9, 2)), 4)
+        for limits in ((), (-0.5, 1.2))],
+    "minidiff.metrics.energy_distance": lambda f, rng: f(
+        rng.standard_normal((70, 2)), rng.standard_normal((5, 2))),
+    "minidiff.elbo.prior": lambda f, rng: [f(t, rng.random(4), 2) for t in TABLES],
+    "minidiff.elbo.steps": lambda f, rng: [f(t, v) for t in TABLES for v in ("small", "large")],
+    "minidiff.elbo.bound": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((5, 2)), rng, variance)
+        for t in TABLES for variance in ("small", "large")],
+    "minidiff.elbo.least": lambda f, rng: [
+        f(eight_gaussians(), t, v, 8) for t in TABLES for v in ("small", "large")],
 }
