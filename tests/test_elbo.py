@@ -36,7 +36,7 @@ def test_weights_are_those_of_ho_et_al():
 
 @tables
 def test_small_weights_are_the_signal_to_noise_won(table):
-    """Kingma et al. 2021, eq. 14; also on tables that don't preserve variance."""
+    """Kingma et al. 2021, section 4; also on tables that don't preserve variance."""
     with np.errstate(invalid="ignore"):
         won = -np.diff(table.snr) / 2
     weight, constant = steps(table, "small")
