@@ -2,7 +2,8 @@
 matrix products alone, in turn on one thread; prints the three in microseconds.
 
 A step begins with a batch of 256 embedded points and their targets: three layers of 128 with SiLU
-forwards, the mean squared error, back, and Adam.
+forwards, the mean squared error, back, and Adam. Run it by hand, on a quiet machine; OpenBLAS may
+have to be told to use AVX-512, as PyTorch does unasked (OPENBLAS_CORETYPE=SkylakeX).
 """
 
 import os

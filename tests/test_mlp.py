@@ -1,9 +1,4 @@
-"""The network by hand: literal formulas, finite differences, the Bayes optimum, and its speed."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The network by hand: literal formulas, finite differences, the Bayes optimum."""
 
 import numpy as np
 import pytest
@@ -257,24 +252,3 @@ def test_a_network_refuses(options, words):
 def test_a_network_refuses_points_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"x must be of shape \(B, 2\)"):
         mlp.MLP(np.random.default_rng(0))(np.zeros(shape), 0.0)
-
-
-def has_avx512():
-    cpu = Path("/proc/cpuinfo")
-    return cpu.exists() and "avx512f" in cpu.read_text("utf-8")
-
-
-@pytest.mark.skipif(not has_avx512(), reason="the times were promised for a CPU with AVX-512")
-def test_a_step_is_fast():
-    """Twice the steps of PyTorch, and 60 % of those that the matrix products alone allow.
-
-    On one core, best of 40 rounds in turn: 430, 1,080 and 290 microseconds. OpenBLAS is told to use
-    AVX-512, as PyTorch does unasked: it goes by a list, and takes newer CPUs for one without (then
-    the products take 510 microseconds and a step 655).
-    """
-    pytest.importorskip("torch")
-    done = subprocess.run([sys.executable, Path(__file__).with_name("mlp_speed.py")], text=True,
-                          capture_output=True, env={**os.environ, "OPENBLAS_CORETYPE": "SkylakeX"})
-    assert done.returncode == 0, done.stderr
-    ours, torch, products = map(float, done.stdout.split())
-    assert torch / ours >= 2 and products / ours >= 0.6, (ours, torch, products)

@@ -71,9 +71,9 @@ def test_a_redraw_takes_less_than_a_frame(widget):
     name, slider = widget.axis
     times = []
     for stop in slider.stops:
-        start = time.perf_counter()
+        start = time.process_time()
         widget.draw(**{name: stop})
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert np.median(times) <= 0.060  # 8 to 12 ms on a laptop's core
 
 
