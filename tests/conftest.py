@@ -1,9 +1,11 @@
 """Where the book is and what its mathematics is called, for all tests."""
 
 import sys
+import time
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from minidiff.book import load
 
@@ -21,3 +23,14 @@ def code_cells(nb, *wanted):
     cells = [cell for cell in nb.cells if cell.cell_type == "code"]
     return [cell for cell in cells if not wanted or any(
         tag.startswith(wanted) for tag in cell.metadata.get("tags", []))]
+
+
+def redraw_seconds(widget):
+    """CPU time of a widget's redraw, the median over the stops of the slider that plays."""
+    name, slider = widget.axis
+    times = []
+    for stop in slider.stops:
+        start = time.process_time()
+        widget.draw(**{name: stop})
+        times.append(time.process_time() - start)
+    return np.median(times)
