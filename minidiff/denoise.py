@@ -66,6 +66,19 @@ def denoiser(network, schedule, kind="eps", data_scale=1.0, condition=None):
     return denoise
 
 
+def rescaled(denoise, known, asked):
+    """The same denoiser, which knows the rows of the table `known`, for the table `asked`.
+
+    Row t of both must have the same signal-to-noise ratio, as in `known = asked.rescaled("vp")`:
+    then x is the same but for a factor, and (x0, eps) are the same. Raises `ValueError` otherwise.
+    """
+    require(known.T == asked.T and np.allclose(known.alpha * asked.sigma, asked.alpha * known.sigma,
+                                               rtol=1e-9, atol=0), "known",
+            "a table with the signal-to-noise ratios of `asked`", known)
+    factor = np.append(1.0, known.sigma[1:] / asked.sigma[1:])
+    return lambda x, t: denoise(read(factor, t, x) * x, t)
+
+
 def clipped(denoise, schedule, low=-1.0, high=1.0):
     """The same denoiser with x0 held in [low, high], and eps moved so that both still make x."""
     require(low < high, "low", f"below high = {high}", low)

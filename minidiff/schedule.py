@@ -78,6 +78,28 @@ class Schedule:
                 f"rising from 0 to at most T = {self.T}", rows)
         return Schedule(self.alpha[rows], self.sigma[rows])
 
+    def respaced(self, steps):
+        """The shorter table of so many steps, its rows spread evenly over 0..T, to the nearest one.
+
+        Raises `ValueError` for steps outside 1..T. (Nichol and Dhariwal 2021, section 4.)
+        """
+        require(isinstance(steps, (int, np.integer)) and 1 <= steps <= self.T, "steps",
+                f"a whole number between 1 and T = {self.T}", steps)
+        return self.select(np.floor(np.linspace(0, self.T, steps + 1) + 0.5).astype(int))
+
+    def rescaled(self, scale):
+        """The table with the same signal-to-noise ratios, each row multiplied by a number.
+
+        scale "vp" makes alpha² + sigma² = 1, "ve" alpha = 1 and "flow" alpha + sigma = 1: the
+        conventions of Ho et al. (2020), Karras et al. (2022) and Lipman et al. (2023).
+        Raises `ValueError` for "ve" where alpha = 0.
+        """
+        require(scale in ("vp", "ve", "flow"), "scale", "'vp', 've' or 'flow'", scale)
+        require(scale != "ve" or self.alpha[-1] > 0, "alpha", "> 0 in every row, for 've'", self.alpha)
+        norm = {"vp": np.hypot(self.alpha, self.sigma), "ve": self.alpha,
+                "flow": self.alpha + self.sigma}[scale]
+        return Schedule(self.alpha / norm, self.sigma / norm)
+
 
 def read(table, t, x):
     """Row(s) t of a table of shape (T+1,), ready to multiply x.
@@ -123,11 +145,15 @@ def cosine(T=1000, s=0.008, max_beta=0.999):
 
 
 def karras(T=40, sigma_min=0.002, sigma_max=80.0, rho=7.0):
-    """EDM's noise levels, alpha = 1 throughout (Karras et al. 2022, eq. 5)."""
-    require(0 < sigma_min < sigma_max, "sigma_min", f"in (0, sigma_max = {sigma_max})", sigma_min)
+    """EDM's noise levels, alpha = 1 throughout: sigma^(1/rho) rises linearly, and log sigma does
+    for rho = inf, so that steps are even in log-SNR (Karras et al. 2022, eq. 5).
+    """
+    require(0 < sigma_min < sigma_max < np.inf, "sigma_min", f"in (0, sigma_max = {sigma_max})",
+            sigma_min)
     require(rho > 0, "rho", "> 0", rho)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    sigma = np.linspace(low, high, _steps(T)) ** rho
+    sigma = (np.geomspace(sigma_min, sigma_max, _steps(T)) if rho == np.inf
+             else np.linspace(low, high, _steps(T)) ** rho)
     return Schedule(np.ones(T + 1), np.append(0.0, sigma))
 
 
