@@ -145,7 +145,7 @@ def _heun(denoise, schedule, x):
 
 def _dpmpp_2m(denoise, schedule, x):
     rows = list(zip(schedule.alpha.tolist(), schedule.sigma.tolist()))
-    length = -np.diff(schedule.log_snr)  # of the steps 1..T; infinite for the first
+    length = np.diff(schedule.log_snr)  # of the steps 1..T; infinite for the first
     before = None
     yield schedule.T, x
     for t in range(schedule.T, 0, -1):

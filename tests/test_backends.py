@@ -5,7 +5,7 @@ import pytest
 
 from minidiff.denoise import KINDS, clipped, denoiser, target
 from minidiff.process import diffuse, noise_like
-from minidiff.sampler import ddim, ddpm, last
+from minidiff.sampler import ddim, ddpm, dpmpp_2m, heun, last, sde
 from minidiff.schedule import cosine, flow
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
@@ -41,9 +41,10 @@ def test_denoisers_agree_bit_for_bit(kind, t):
 
 
 @pytest.mark.parametrize("schedule, kind", [(cosine(50), "eps"), (flow(10), "flow")])
-def test_samplers_agree_bit_for_bit(schedule, kind):
+@pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m])
+def test_samplers_agree_bit_for_bit(sampler, schedule, kind):
     denoise = clipped(denoiser(lambda x, c: x * 0.5, schedule, kind), schedule)
-    states = zip(ddim(denoise, schedule, X), ddim(denoise, schedule, tensor(X)), strict=True)
+    states = zip(sampler(denoise, schedule, X), sampler(denoise, schedule, tensor(X)), strict=True)
     for (t, ours), (u, theirs) in states:
         assert t == u
         np.testing.assert_array_equal(ours, theirs.numpy())
@@ -57,10 +58,25 @@ def test_injected_noise_is_standard_normal_and_the_generator_s_own():
     assert abs(a.mean().item()) < 5 / n**0.5 and abs(a.var().item() - 1) < 5 * (2 / n) ** 0.5
 
 
-def test_ddpm_runs_on_tensors_and_keeps_their_type():
+@pytest.mark.parametrize("sampler", [ddpm, sde, lambda *a: heun(*a[:3]), lambda *a: dpmpp_2m(*a[:3])])
+def test_samplers_run_on_tensors_and_keep_their_type(sampler):
     x = torch.ones(4, 1, 2, 2)
-    out = last(ddpm(lambda x, t: (x, x), cosine(5), x, torch.Generator().manual_seed(0)))
+    out = last(sampler(lambda x, t: (x, x), cosine(5), x, torch.Generator().manual_seed(0)))
     assert out.dtype == torch.float32 and out.shape == x.shape
+
+
+@pytest.mark.parametrize("wrong, said", [(lambda x: x * float("nan"), "step t = 3 leads to finite"),
+                                         (lambda x: x[:1], "a pair")])
+def test_a_denoiser_gone_wrong_is_named(wrong, said):
+    denoise = lambda x, t: (wrong(x), x) if t == 3 else (x, x)
+    with pytest.raises(ValueError, match=said):
+        last(ddim(denoise, cosine(5), torch.ones(4, 2)))
+
+
+def test_large_numbers_of_a_small_type_are_no_error():
+    """Their sum overflows, and they are finite all the same."""
+    x = torch.full((300, 2), 500, dtype=torch.float16)
+    assert last(ddim(lambda x, t: (x, 0 * x), cosine(3), x)).isfinite().all()
 
 
 def test_bad_tensors_are_named():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minidiff.denoise import KINDS, clipped, denoiser, pair, target
+from minidiff.data import eight_gaussians
+from minidiff.denoise import KINDS, clipped, denoiser, pair, rescaled, target
 from minidiff.process import diffuse
 from minidiff.schedule import cosine, flow, karras, linear
 
@@ -64,10 +65,25 @@ def test_edm_target_has_unit_variance():
     np.testing.assert_allclose(p**2 * 0.25 + q**2, 1, rtol=1e-12, err_msg="variance of the target")
 
 
+def test_rescaled_knows_the_same_point_at_another_scale():
+    """The oracle asked directly on a table, and through each other scale: the same pair."""
+    g, x = eight_gaussians(), np.random.default_rng(0).standard_normal((5, 2))
+    for asked in (karras(10), linear(10), flow(10).select(range(10))):
+        for scale in ("vp", "ve", "flow"):
+            known = asked.rescaled(scale)
+            through = rescaled(g.denoiser(known), known, asked)
+            for t in (1, 7, 9):
+                y = asked.alpha[t] * x + asked.sigma[t]
+                for a, b in zip(through(y, t), g.denoiser(asked)(y, t)):
+                    np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7)
+
+
 X = np.zeros((3, 2))
 
 
 @pytest.mark.parametrize("call, said", [
+    (lambda: rescaled(None, linear(10), cosine(10)), "known must be a table with the signal-to-noise ratios"),
+    (lambda: rescaled(None, linear(10), linear(9)), "known must be a table with the signal-to-noise"),
     (lambda: pair("epsilon", linear(10)), "kind must be one of"),
     (lambda: pair("edm", linear(10), data_scale=0), "data_scale must be > 0"),
     (lambda: pair("eps", flow(10)), r"determines x0 on every row 1..T; got \"'eps', which does not on rows \[10\]"),

@@ -98,7 +98,46 @@ def test_a_batch_of_t_is_read_in_the_shape_and_type_of_x():
         np.testing.assert_allclose(alpha.ravel(), TABLES["linear"].alpha[t], rtol=1e-7)
 
 
+def test_respaced_rows_are_spread_evenly():
+    """Exactly where steps divides T, else to the nearest row, a half up; and all rows where they are asked for."""
+    for steps, rows in ((5, [0, 2, 4, 6, 8, 10]), (4, [0, 3, 5, 8, 10]), (3, [0, 3, 7, 10]), (1, [0, 10]),
+                        (np.int64(10), range(11))):
+        np.testing.assert_array_equal(linear(10).respaced(steps).sigma, linear(10).sigma[list(rows)])
+    for steps in range(1, 1001):
+        assert linear(1000).respaced(steps).T == steps
+
+
+def test_rescaled_keeps_the_ratio_and_makes_the_scale():
+    """From each scale to each: alpha² + sigma² = 1, alpha = 1, alpha + sigma = 1, and the same log-SNRs;
+    and one row by hand: (1, 3/4) is (4/5, 3/5) and (4/7, 3/7)."""
+    for table in (linear(10), karras(10), flow(10).select(range(10))):
+        vp, ve, straight = (table.rescaled(scale) for scale in ("vp", "ve", "flow"))
+        for other in (vp, ve, straight):
+            np.testing.assert_allclose(other.log_snr, table.log_snr, rtol=1e-9)
+        np.testing.assert_allclose(vp.alpha**2 + vp.sigma**2, 1, rtol=1e-12)
+        np.testing.assert_array_equal(ve.alpha, 1)
+        np.testing.assert_allclose(straight.alpha + straight.sigma, 1, rtol=1e-12)
+    row = Schedule([1, 1], [0, 0.75])
+    for scale, alpha, sigma in (("vp", 4 / 5, 3 / 5), ("flow", 4 / 7, 3 / 7), ("ve", 1, 3 / 4)):
+        assert (row.rescaled(scale).alpha[1], row.rescaled(scale).sigma[1]) == pytest.approx((alpha, sigma))
+
+
+def test_karras_rows_are_even_in_a_power_of_sigma():
+    """rho = inf: even in log-SNR, the limit of large rho."""
+    assert np.diff(karras(20, rho=3).sigma[1:] ** (1 / 3)).std() < 1e-9
+    assert np.diff(karras(20, rho=np.inf).log_snr[1:]).std() < 1e-9
+    np.testing.assert_allclose(karras(20, rho=np.inf).sigma, karras(20, rho=1e6).sigma, rtol=1e-3)
+    for rho in (1, 7, np.inf):
+        assert karras(20, 0.01, 50.0, rho).sigma[[1, -1]] == pytest.approx([0.01, 50])
+
+
 @pytest.mark.parametrize("build, said", [
+    (lambda: linear(10).respaced(0), "steps must be a whole number between 1 and T = 10; got 0"),
+    (lambda: linear(10).respaced(11), "steps must be a whole number between 1 and T = 10; got 11"),
+    (lambda: linear(10).respaced(2.5), "steps must be a whole number between 1 and T = 10; got 2.5"),
+    (lambda: linear(10).rescaled("vq"), "scale must be 'vp', 've' or 'flow'; got 'vq'"),
+    (lambda: flow(10).rescaled("ve"), "alpha must be > 0 in every row, for 've'"),
+    (lambda: karras(10, sigma_max=np.inf), "sigma_min must be in"),
     (lambda: linear(0), "T must be a whole number >= 1; got 0"),
     (lambda: cosine(2.5), "T must be a whole number >= 1; got 2.5"),
     (lambda: flow(-1), "T must be"),
