@@ -252,7 +252,6 @@ SAMPLERS = {  # each as sampler(denoise, schedule, x)
 X = np.zeros((3, 2))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_sde_is_the_full_one_unless_said_otherwise():
     denoise, x = eight_gaussians().denoiser(linear(5)), np.ones((2, 2))
     ends = [last(sde(denoise, linear(5), x, np.random.default_rng(0), *eta)) for eta in ((), (1.0,))]
@@ -279,6 +278,7 @@ def test_on_a_gpu_only_the_end_is_looked_at():
     assert rows == [5, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_yields_each_row_and_never_asks_row_zero(name):
     asked, schedule, x = [], linear(5), np.ones((2, 2), np.float32)
     states = list(SAMPLERS[name](lambda x, t: (asked.append(t) or x, x), schedule, x))
