@@ -12,7 +12,8 @@ from minidiff.book import load
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = load(ROOT / "book.toml")
 CHAPTERS = ROOT / BOOK.src
-MATHEMATICS = ("denoise", "elbo", "mixture", "mlp", "process", "quadrature", "sampler", "schedule")
+MATHEMATICS = ("denoise", "elbo", "likelihood", "mixture", "mlp", "process", "quadrature", "rosetta",
+               "sampler", "schedule")
 
 matplotlib.use("Agg")  # not by the environment: nbval's kernels would inherit that
 sys.path.insert(0, str(ROOT / "tools"))

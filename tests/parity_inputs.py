@@ -10,6 +10,7 @@ import numpy as np
 from minidiff import mlp
 from minidiff.data import eight_gaussians
 from minidiff.denoise import KINDS
+from minidiff.rosetta import LEVELS, OUTPUTS, SCALES
 from minidiff.schedule import cosine, karras
 
 
@@ -101,4 +102,29 @@ TRIALS = {
         for t in TABLES for variance in ("small", "large")],
     "minidiff.elbo.least": lambda f, rng: [
         f(eight_gaussians(), t, v, 8) for t in TABLES for v in ("small", "large")],
+    "minidiff.sampler.sde": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2)), rng, eta)
+        for t in TABLES for eta in (0.0, 0.5, 1.0)],
+    "minidiff.likelihood.trace": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), rng.standard_normal((4, 2)), 5, *step)
+        for t in TABLES for step in ((), (0.1,))],
+    "minidiff.likelihood.hutchinson": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), rng.standard_normal((4, 2)), 5, rng, *how)
+        for t in TABLES for how in ((), (3, 0.1))],
+    "minidiff.likelihood.log_prob": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2)), *how) for t in TABLES
+        for how in ((), (lambda denoise, x, t: t * x[:, 0],))],
+    "minidiff.schedule.flow": lambda f, rng: [f(), f(7)],
+    "minidiff.schedule.karras": lambda f, rng: [f(), f(7, 0.1, 9.0, 3.0), f(7, rho=np.inf)],
+    "minidiff.denoise.rescaled": lambda f, rng: [
+        f(eight_gaussians().denoiser(TABLES[0]), TABLES[0], TABLES[0].rescaled("flow"))(
+            rng.standard_normal((3, 2)), t) for t in (1, 12, np.array([3, 1, 12]))],
+    "minidiff.rosetta.level": lambda f, rng: [
+        f(rng.uniform(0.1, 0.9, 5), a, b) for a in LEVELS for b in LEVELS],
+    "minidiff.rosetta.scales": lambda f, rng: [
+        f(c, scale) for scale in SCALES for c in (0.5, rng.standard_normal(4))],
+    "minidiff.rosetta.say": lambda f, rng: [
+        f(output, *rng.standard_normal((2, 4, 2)), 0.8, 0.5) for output in OUTPUTS],
+    "minidiff.rosetta.hear": lambda f, rng: [
+        f(output, *rng.standard_normal((2, 4, 2)), 0.8, 0.5) for output in OUTPUTS],
 }

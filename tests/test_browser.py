@@ -306,7 +306,7 @@ def one_stride_only(widget):
     """Where the reader wants no motion, one press of Play is one stride."""
     slider = widget.locator(SAVED.slider).first
     slider.press("Home")
-    widget.locator(SAVED.play).click()
+    widget.locator(SAVED.play).first.click()
     value = slider.evaluate(RANGE)[1]
     widget.page.wait_for_timeout(500)
     assert slider.evaluate(RANGE)[1] == value != slider.evaluate(RANGE)[0]

@@ -35,8 +35,6 @@ NOT_BUILT = {  # what these modules export and no chapter builds -> why
     "minidiff.sampler.ddim": "for a later chapter",
     "minidiff.sampler.last": "the end of a loop",
     "minidiff.schedule.Schedule": "two arrays and their checks: its docstring says it all",
-    "minidiff.schedule.flow": "chapter 5 will, in continuous time",
-    "minidiff.schedule.karras": "chapter 5 will, in continuous time",
     "minidiff.schedule.read": "array indexing for two libraries, no mathematics",
 }
 

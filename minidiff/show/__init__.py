@@ -8,10 +8,12 @@ from minidiff.show.noising import noising
 from minidiff.show.objectives import objectives
 from minidiff.show.picture import Picture
 from minidiff.show.reverse import reverse
+from minidiff.show.solvers import solvers
+from minidiff.show.stochastic import stochastic
 from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, style
 from minidiff.show.training import training
 from minidiff.show.walk import walk
 
 __all__ = ["DATA", "GROUPS", "LEARNED", "NOISE", "SIGNAL", "Choice", "Explorable", "Picture",
-           "Slider", "field", "langevin", "noising", "objectives", "reverse", "style",
-           "training", "walk"]
+           "Slider", "field", "langevin", "noising", "objectives", "reverse", "solvers",
+           "stochastic", "style", "training", "walk"]
