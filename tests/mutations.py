@@ -1,9 +1,10 @@
-"""Which test notices which mistake? A script to run by hand:  python tests/mutations.py sampler
+"""Which test notices which mistake? A script to run by hand, for some modules or for all:
 
-It plants one small mistake after the other into a module of the package: a sign, a factor, an index,
-a root, a comparison, a condition. Each time it runs the module's tests on the changed copy and prints
-which of them fails first. A mistake that no test notices is printed as SURVIVED, or with the reason
-why it is none. `tests/mutations.txt` holds what it last said.
+    python tests/mutations.py sampler > tests/mutations.txt
+
+It plants one small mistake after the other into a copy of the package: a sign, a factor, an index, a
+root, a comparison, a condition. Each time it runs the module's tests and prints which of them fails
+first. A mistake that none of them notices is printed as SURVIVED, or with the reason why it is none.
 """
 
 import ast
@@ -89,6 +90,7 @@ def killer(module, source):
 
 
 def main(module):
+    """Print the fate of every mistake in this module; how many went unnoticed."""
     path = ROOT / "minidiff" / f"{module}.py"
     assert killer(module, ast.unparse(ast.parse(path.read_text("utf-8")))) is None, "tests fail as it is"
     survivors = count = 0
@@ -98,9 +100,9 @@ def main(module):
         survivors += name is None and new not in HARMLESS
         verdict = name or HARMLESS.get(new, "SURVIVED")
         print(f"- {old}\n+ {new}\n  {verdict}\n", flush=True)
-    print(f"{module}: {count} mistakes, {survivors} unnoticed")
+    print(f"{module}: {count} mistakes, {survivors} unnoticed\n")
     return survivors
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]) > 0)
+    sys.exit(sum(main(module) for module in sys.argv[1:] or TESTS) > 0)

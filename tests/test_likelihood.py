@@ -217,3 +217,11 @@ def test_bad_input_is_named():
     for bad in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match="x must be finite"):
             log_prob(None, table, np.array([[0.0, bad]]))  # asked before any denoiser is
+
+
+def test_hutchinson_survives_noise_that_is_zero():
+    class Still:
+        standard_normal = staticmethod(lambda shape, dtype: np.zeros(shape, dtype))
+
+    x = np.zeros((3, 4), np.float32)
+    np.testing.assert_array_equal(hutchinson(lambda x, t: (x, None), x, 1, Still()), 4)
