@@ -11,9 +11,10 @@ from minidiff.errors import require
 def noise_like(x, rng):
     """Standard normal noise of x's shape, kind and type, drawn from `rng`.
 
-    `rng` is a NumPy Generator for an array x, a torch Generator for a tensor.
+    `rng` is a NumPy Generator for an array x; for a tensor, a torch Generator, or `nn.Seeds`, which
+    have one for each sample.
     """
-    if isinstance(x, np.ndarray):
+    if hasattr(rng, "standard_normal"):
         return rng.standard_normal(x.shape, dtype=x.dtype)
     return x.new_empty(x.shape).normal_(generator=rng)
 

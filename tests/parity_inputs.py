@@ -127,4 +127,11 @@ TRIALS = {
         f(output, *rng.standard_normal((2, 4, 2)), 0.8, 0.5) for output in OUTPUTS],
     "minidiff.rosetta.hear": lambda f, rng: [
         f(output, *rng.standard_normal((2, 4, 2)), 0.8, 0.5) for output in OUTPUTS],
+    "minidiff.sampler.ddim": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2)), eta, rng)
+        for t in TABLES for eta in (0.0, 0.5, 1.0)],
+    "minidiff.sampler.heun": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2))) for t in TABLES],
+    "minidiff.sampler.dpmpp_2m": lambda f, rng: [
+        f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2))) for t in TABLES],
 }

@@ -32,7 +32,6 @@ NOT_BUILT = {  # what these modules export and no chapter builds -> why
     "minidiff.elbo.entropy": "one call of quadrature.expect",
     "minidiff.mixture.GaussianMixture": "a class; chapter 2 builds its score and checks it against this",
     "minidiff.process.noise_like": "one call of the library's own, NumPy's or torch's",
-    "minidiff.sampler.ddim": "for a later chapter",
     "minidiff.sampler.last": "the end of a loop",
     "minidiff.schedule.Schedule": "two arrays and their checks: its docstring says it all",
     "minidiff.schedule.read": "array indexing for two libraries, no mathematics",

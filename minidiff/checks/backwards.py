@@ -3,10 +3,26 @@
 import numpy as np
 
 from minidiff.checks.judge import Exercise
+from minidiff.denoise import clipped
 from minidiff.process import posterior, transition
+from minidiff.sampler import ddpm, last
 from minidiff.schedule import cosine, flow, linear
 
 NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
+
+
+def mistake_a(denoise, schedule, x, rng):
+    """Where a sampler with something wrong ends, to be diagnosed from its picture."""
+    for t in range(schedule.T, 0, -1):
+        c0, ct, _ = posterior(schedule, t - 1, t)
+        x = c0 * denoise(x, t)[0] + ct * x
+    return x
+
+
+def mistake_b(denoise, schedule, x, rng):
+    """Where another one ends."""
+    return last(ddpm(clipped(denoise, schedule), schedule, x, rng))
+
 
 narrow = Exercise(
     right=(0.64 * 0.36, 0.64),
