@@ -69,7 +69,7 @@ def tool(name):
 
 COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
     "lab": (lab, {"lab", "torch"}),
-    "test": (test, {"lab", "torch", "test"}),
+    "test": (test, {"lab", "torch", "test", "peers"}),
     "normalise": (tool("normalise"), {"lab", "torch"}),
     "handout": (tool("handout"), {"lab"}),
 }

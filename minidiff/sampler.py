@@ -178,7 +178,7 @@ def _sound(x, t):
     """x, the result of step t. What isn't finite stays so: on a GPU, where to ask would stall the
     queue, it is asked at the end."""
     if t == 1 or not getattr(x, "is_cuda", False):
-        if not math.isfinite(x.sum()):  # which may overflow where no number does
+        if not math.isfinite(x.sum().item()):  # which may overflow where no number does
             _finite(x, "denoise(x, t)", f"such that step t = {t} leads to finite numbers")
     return x
 

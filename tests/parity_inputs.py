@@ -53,6 +53,28 @@ def said(MLP, rng):
     yield net(rng.standard_normal((4, 2)), 0.5), net(rng.standard_normal((4, 2)), np.ones((4, 1)))
 
 
+def torch_embeds(embed, rng):
+    """What the first layer of a network in torch sees: one level for all points, or one for each."""
+    import torch
+
+    x = torch.from_numpy(rng.standard_normal((3, 2)))
+    return [embed(x, c) for c in (0.5, np.inf, torch.tensor([[-20.0], [0.0], [3.0]]))]
+
+
+def torch_said(MLP, rng):
+    """What a network in torch is made of, what it says, and the same of other parameters."""
+    import torch
+
+    net = MLP(2, (6, 5), torch.Generator().manual_seed(3)).double()
+    yield [p.detach().numpy() for p in net.parameters()]
+    yield MLP(hidden=(6,)).flat(), MLP(3, (4,)).flat()  # with generators of their own
+    net.load(rng.standard_normal(net.flat().size))
+    yield net.flat()
+    x = torch.from_numpy(rng.standard_normal((4, 2)))
+    yield [net(x, c).detach().numpy() for c in (0.5, 20.0, torch.linspace(-14, 3, 4)[:, None])]
+    yield net(x.float(), 0.5).detach().numpy()
+
+
 TABLES = cosine(12), karras(12)  # one that preserves variance, and one that doesn't
 ROWS = np.array([0, 3, 5, 1]), np.array([1, 4, 12, 12])  # s and t of some steps
 
@@ -134,4 +156,6 @@ TRIALS = {
         f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2))) for t in TABLES],
     "minidiff.sampler.dpmpp_2m": lambda f, rng: [
         f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2))) for t in TABLES],
+    "minidiff.nn.mlp.embed": torch_embeds,
+    "minidiff.nn.mlp.MLP": torch_said,
 }

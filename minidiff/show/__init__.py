@@ -11,9 +11,10 @@ from minidiff.show.reverse import reverse
 from minidiff.show.solvers import solvers
 from minidiff.show.stochastic import stochastic
 from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, style
+from minidiff.show.tape import tape
 from minidiff.show.training import training
 from minidiff.show.walk import walk
 
 __all__ = ["DATA", "GROUPS", "LEARNED", "NOISE", "SIGNAL", "Choice", "Explorable", "Picture",
            "Slider", "field", "langevin", "noising", "objectives", "reverse", "solvers",
-           "stochastic", "style", "training", "walk"]
+           "stochastic", "style", "tape", "training", "walk"]

@@ -1,0 +1,97 @@
+"""The blocks of the U-Net: residual, attention, half and twice the resolution.
+
+All but attention are called alike, block(h, emb): h (B, C, H, W), emb (B, E) says how noisy the
+image is and, where there are classes, of which it is.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+TINY = 1e-6  # what Ho et al.'s group norms add to the variance; torch's own are at 1e-5
+
+
+class Stage(nn.Module):
+    """A residual block and, where it is wanted, self-attention."""
+
+    def __init__(self, n, m, E, config, attention):
+        super().__init__()
+        self.residual = Residual(n, m, E, config.groups, config.dropout)
+        self.attention = Attention(m, config.groups, config.heads) if attention else None
+
+    def forward(self, h, emb):
+        h = self.residual(h, emb)
+        return h if self.attention is None else self.attention(h)
+
+
+class Residual(nn.Module):
+    """h + two convolutions of it, `emb` added between (He et al. 2016; Ho et al. 2020)."""
+
+    def __init__(self, n, m, E, groups, dropout):
+        super().__init__()
+        self.norm1, self.conv1 = norm(groups, n), conv(n, m)
+        self.level = nn.Linear(E, m)
+        self.norm2, self.conv2 = norm(groups, m), conv(m, m)
+        self.dropout = nn.Dropout(dropout)
+        self.across = conv(n, m, 1) if n != m else nn.Identity()
+
+    def forward(self, h, emb):
+        new = self.conv1(F.silu(self.norm1(h)))
+        new = new + self.level(F.silu(emb))[:, :, None, None]
+        new = self.conv2(self.dropout(F.silu(self.norm2(new))))
+        return self.across(h) + new
+
+
+class Attention(nn.Module):
+    """h + what each pixel asks of all, `heads` questions at once (Vaswani et al. 2017, eq. 1)."""
+
+    def __init__(self, n, groups, heads):
+        super().__init__()
+        self.heads, self.norm = heads, norm(groups, n)
+        self.qkv, self.out = conv(n, 3 * n, 1), conv(n, n, 1)
+
+    def forward(self, h):
+        B, C, H, W = h.shape
+        q, k, v = (self.qkv(self.norm(h)).reshape(B, 3, self.heads, C // self.heads, H * W)
+                   .transpose(3, 4).unbind(1))  # each (B, heads, pixels, C / heads)
+        new = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(B, C, H, W)
+        return h + self.out(new)
+
+
+class Down(nn.Module):
+    """Half the resolution: a convolution that looks at every second pixel."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.conv = nn.Conv2d(n, n, 3, stride=2)
+
+    def forward(self, h, emb):
+        return self.conv(F.pad(h, (0, 1, 0, 1)))  # at the far edges only, as Ho et al.'s TensorFlow
+
+
+class Up(nn.Module):
+    """Twice the resolution: every pixel four times, and a convolution."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.conv = conv(n, n)
+
+    def forward(self, h, emb):
+        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+
+
+def waves(c, width):
+    """Sines and cosines of c (B,), of periods from 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5)."""
+    half = width // 2
+    phase = c[:, None] * 1e4 ** -(torch.arange(half, dtype=c.dtype, device=c.device) / (half - 1))
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
+def conv(n, m, kernel=3):
+    """A convolution from n to m channels that keeps the resolution."""
+    return nn.Conv2d(n, m, kernel, padding=kernel // 2)
+
+
+def norm(groups, n):
+    """Each image's channels in groups, every group at mean 0 and variance 1 (Wu and He 2018)."""
+    return nn.GroupNorm(groups, n, eps=TINY)
