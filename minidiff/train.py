@@ -37,6 +37,7 @@ def loss(network, schedule, x0, t, eps, kind="v", data_scale=1.0, labels=None, c
     x = diffuse(schedule, x0, t, eps)
     c = read(schedule.log_snr if condition is None else condition, t, x)
     y = network(x, c) if labels is None else network(x, c, labels)
+    require(y.shape == x.shape, "network(x, c)", f"of x's shape {tuple(x.shape)}", tuple(y.shape))
     error = y - target(schedule, x0, t, eps, kind, data_scale)
     return error.square().flatten(1).mean(dim=1)
 

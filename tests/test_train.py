@@ -343,3 +343,10 @@ def test_an_image_is_the_same_alone_and_in_a_batch(sampler):
 def test_seeds_refuse(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_network_s_answer_of_another_shape_is_refused():
+    """It would broadcast, and train on nonsense."""
+    x = torch.zeros(8, 1)
+    with pytest.raises(ValueError, match=r"network\(x, c\) must be of x's shape \(8, 1\); got \(8,\)"):
+        loss(lambda x, c: x[:, 0], cosine(5), x, torch.ones(8, dtype=torch.int64), x)
