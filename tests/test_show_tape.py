@@ -66,7 +66,7 @@ def test_moving_the_controls_moves_the_numbers(widget):
     truth = by_hand(**GIVEN)[1]["w"]
     widget.controls["move"].value = 2
     assert np.isnan(widget.numbers["loss"]) and np.isnan(widget.numbers["slope_w"])
-    assert "on the tape, not yet; by differences" in widget.describe(widget.state, widget.numbers)
+    assert "is not yet known by the tape" in widget.describe(widget.state, widget.numbers)
     widget.controls["move"].value = MOVES
     for meet, fine in (("overwrite", False), ("add", True)):
         widget.controls["meet"].value = meet

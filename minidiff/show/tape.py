@@ -102,6 +102,8 @@ def tape():
         above[name] = axes.text(i, j + 0.16, "", color=SIGNAL, **text)
         below[name] = axes.text(i, j - 0.18, "", color=NOISE, **text)
     line = axes.text(3.0, -1.5, "", ha="center", color=DATA, fontsize=13, animated=True)
+    i, j = PLACES["a"]
+    rule = axes.text(i - 0.1, j - 0.55, "", color=NOISE, fontsize=11, animated=True)
     axes.text(5.1, 2.75, "value", color=SIGNAL, fontsize=13)
     axes.text(5.1, 2.4, "slope of L by it", color=NOISE, fontsize=13)
 
@@ -113,16 +115,17 @@ def tape():
         for (way, source, name), arrow in arrows.items():
             arrow.set_visible(name == active(move) and (way == "on") == (move <= len(TAPE)))
         line.set_text(words)
+        rule.set_text("two slopes: " + meet)
         slope = float(slopes.get("w", np.nan))
         return {"loss": float(values.get("L", np.nan)), "slope_w": slope, "true_w": truth["w"],
-                "so_far": f"{slope:.3f}" if "w" in slopes else "not yet"}
+                "so_far": f"{slope:.3f}" if "w" in slopes else "not yet known"}
 
     return Explorable(
         "tape", Picture(figure, move),
         {"move": Slider("move", 0, MOVES, 1, MOVES),
          "meet": Choice("where ways meet", MEET, "add")},
-        readout="move {move} of 13: the slope of L by w is, on the tape, {so_far}; by differences "
-                "{true_w:.3f}",
+        readout="move {move} of 13, slopes {meet}: the slope of L by w is {so_far} by the tape, "
+                "{true_w:.3f} by differences",
         alt="A graph of six operations from w, x and b to the loss L: values are filled in from "
             "left to right, slopes from right to left; two ways meet at a, where slopes are added.",
         film=[(meet, fork, {"meet": meet}) for meet in MEET], cuts=())
