@@ -286,7 +286,11 @@ def by_mouse(widget, form, slider, track):
 
     def drag():
         share = (slider.evaluate(RANGE)[1] - least) / (greatest - least)
-        mouse.move(box["x"] + share * box["width"], y)
+        x = box["x"] + share * box["width"]
+        if form is LIVE:  # there the slider is its own handle, and tells its value to one decimal
+            handle = slider.bounding_box()
+            x = handle["x"] + handle["width"] / 2
+        mouse.move(x, y)
         mouse.down()
         mouse.move(box["x"] + box["width"] / 2, y, steps=5)
         mouse.up()
