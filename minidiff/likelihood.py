@@ -55,21 +55,21 @@ def log_prob(denoise, schedule, x, divergence=trace):
     require(x.ndim >= 2, "x", "of shape (n, ...)", tuple(x.shape))
     require(bool((abs(x) < float("inf")).all()), "x", "finite", "an infinite number or NaN")
     d, gained = _size(x), 0
-    rows = list(zip(schedule.alpha.tolist(), schedule.sigma.tolist()))
 
     def rates(x, t):
         """What x and log p lose or gain by d alpha, and by d sigma."""
-        (alpha, sigma), tr = rows[t], divergence(denoise, x, t)
+        (alpha, sigma), tr = schedule.at(t, x), divergence(denoise, x, t)
         return *denoise(x, t), tr, (d - alpha * tr) / sigma
 
     for t in range(1, schedule.T):
-        by_alpha, by_sigma = ((b - a) / 2 for a, b in zip(rows[t], rows[t + 1]))
+        here, there = schedule.at(t, x), schedule.at(t + 1, x)
+        by_alpha, by_sigma = ((b - a) / 2 for a, b in zip(here, there))
         x0, eps, tr, rest = rates(x, t)
         ahead = x + 2 * by_alpha * x0 + 2 * by_sigma * eps
         x0_s, eps_s, tr_s, rest_s = rates(ahead, t + 1)
         x = x + by_alpha * (x0 + x0_s) + by_sigma * (eps + eps_s)
         gained = gained + by_alpha * (tr + tr_s) + by_sigma * (rest + rest_s)
-    v = sum(part**2 for part in rows[-1])
+    v = sum(part**2 for part in schedule.at(schedule.T, x))
     return gained - _dot(x, x) / (2 * v) - d / 2 * math.log(2 * math.pi * v)
 
 

@@ -130,26 +130,25 @@ def _renoise(denoise, steps, x, rng):
 
 
 def _heun(denoise, schedule, x):
-    rows = list(zip(schedule.alpha.tolist(), schedule.sigma.tolist()))
     yield schedule.T, x
     for t in range(schedule.T, 0, -1):
-        (alpha, sigma), (alpha_s, sigma_s) = rows[t], rows[t - 1]
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(t - 1, x)
         x0, eps = _ask(denoise, x, t)
         ahead = _sound(alpha_s * x0 + sigma_s * eps, t)
         if t > 1:
             x0_s, eps_s = _ask(denoise, ahead, t - 1)
-            ahead = (x + (alpha_s - alpha) / 2 * (x0 + x0_s) + (sigma_s - sigma) / 2 * (eps + eps_s))
-        x = _sound(ahead, t)
+            ahead = x + (alpha_s - alpha) / 2 * (x0 + x0_s) + (sigma_s - sigma) / 2 * (eps + eps_s)
+            ahead = _sound(ahead, t)
+        x = ahead
         yield t - 1, x
 
 
 def _dpmpp_2m(denoise, schedule, x):
-    rows = list(zip(schedule.alpha.tolist(), schedule.sigma.tolist()))
     length = np.diff(schedule.log_snr)  # of the steps 1..T; infinite for the first
     before = None
     yield schedule.T, x
     for t in range(schedule.T, 0, -1):
-        (alpha, sigma), (alpha_s, sigma_s) = rows[t], rows[t - 1]
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(t - 1, x)
         x0, eps = _ask(denoise, x, t)
         guess = x0
         if 1 < t < schedule.T:
