@@ -1,5 +1,6 @@
 """Where the book is and what its mathematics is called, for all tests."""
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -35,3 +36,21 @@ def redraw_seconds(widget):
         widget.draw(**{name: stop})
         times.append(time.process_time() - start)
     return np.median(times)
+
+
+def check_pictures(widget, make, states):
+    """Each state has a picture of its own, which depends on the state alone."""
+    first = widget.draw(**states[0])
+    assert len({widget.draw(**state) for state in states}) == len(states)
+    assert widget.draw(**states[0]) == first == make().draw(**states[0])
+
+
+def check_forms(widget):
+    """A widget has three forms, and the saved one is small and tells what it shows."""
+    bundle = widget._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
+    assert bundle["text/plain"] == f"Explorable({widget.name!r})"
+    assert len(bundle["text/html"].encode()) <= 400_000
+    assert re.search(r'<img alt="[^"]{40,}"', bundle["text/html"])
+    for control in widget.plain.values():
+        assert control.value in control.stops, "a saved page can show how it began"

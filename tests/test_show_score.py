@@ -1,10 +1,9 @@
 """The widgets of chapter 2: pure pictures whose numbers, and whose arrows, are the mathematics'."""
 
-import re
 
 import numpy as np
 import pytest
-from conftest import redraw_seconds
+from conftest import check_forms, redraw_seconds
 
 from minidiff import show
 from minidiff.data import eight_gaussians, two_moons
@@ -60,12 +59,7 @@ def test_a_redraw_takes_less_than_a_frame(widget):
 
 
 def test_it_has_three_forms_and_the_saved_one_is_small(widget):
-    bundle = widget._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
-    assert bundle["text/plain"] == f"Explorable({widget.name!r})"
-    assert len(bundle["text/html"].encode()) <= 400_000
-    assert re.search(r'<img alt="[^"]{40,}"', bundle["text/html"])
-    assert widget.axis[1].value in widget.axis[1].stops, "a saved page can show how it began"
+    check_forms(widget)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

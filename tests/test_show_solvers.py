@@ -1,11 +1,10 @@
 """The widget of chapter 6: its ends are those of the papers' formulas, its curves fall by order."""
 
-import re
 import time
 
 import numpy as np
 import pytest
-from conftest import redraw_seconds
+from conftest import check_forms, check_pictures, redraw_seconds
 
 from minidiff import show
 from minidiff.data import two_moons
@@ -79,17 +78,11 @@ def rows(spacing, steps):
 
 
 def test_a_picture_depends_on_its_state_alone(widget):
-    first = widget.draw(**STATES[0])
-    assert len({widget.draw(**state) for state in STATES}) == len(STATES)
-    assert widget.draw(**STATES[0]) == first == show.solvers().draw(**STATES[0])
+    check_pictures(widget, show.solvers, STATES)
 
 
 def test_it_has_three_forms_and_the_saved_one_is_small(widget):
-    bundle = widget._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
-    assert len(bundle["text/html"].encode()) <= 400_000
-    assert re.search(r'<img alt="[^"]{40,}"', bundle["text/html"])
-    assert widget.axis[1].value in widget.axis[1].stops, "a saved page can show how it began"
+    check_forms(widget)
 
 
 def test_it_is_built_and_redrawn_quickly(widget):

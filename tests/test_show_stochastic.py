@@ -1,11 +1,10 @@
 """The widget of chapter 5: twins by the ODE and by the SDE, in one law; its numbers recomputed."""
 
 import functools
-import re
 
 import numpy as np
 import pytest
-from conftest import redraw_seconds
+from conftest import check_forms, check_pictures, redraw_seconds
 from matplotlib.colors import to_rgba_array
 
 from minidiff import show
@@ -26,18 +25,11 @@ def widget():
 
 
 def test_a_picture_depends_on_its_state_alone(widget):
-    first = widget.draw(**STATES[0])
-    assert len({widget.draw(**state) for state in STATES}) == len(STATES)
-    assert widget.draw(**STATES[0]) == first == show.stochastic().draw(**STATES[0])
+    check_pictures(widget, show.stochastic, STATES)
 
 
 def test_it_has_three_forms_and_the_saved_one_is_small(widget):
-    bundle = widget._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
-    assert len(bundle["text/html"].encode()) <= 400_000
-    assert re.search(r'<img alt="[^"]{40,}"', bundle["text/html"])
-    for control in widget.plain.values():
-        assert control.value in control.stops, "a saved page can show how it began"
+    check_forms(widget)
 
 
 def test_a_redraw_takes_less_than_a_frame(widget):
