@@ -60,10 +60,15 @@ def denoiser(network, schedule, kind="eps", data_scale=1.0, condition=None):
         alpha, sigma = schedule.at(t, x)
         pt, qt = read(p, t, x), read(q, t, x)
         y = network(x, read(condition, t, x))
-        determinant = alpha * qt - sigma * pt
-        return (qt * x - sigma * y) / determinant, (alpha * y - pt * x) / determinant
+        return unmix(x, y, alpha, sigma, pt, qt)
 
     return denoise
+
+
+def unmix(x, y, alpha, sigma, p, q):
+    """`(x0, eps)` of x = alpha·x0 + sigma·eps, y = p·x0 + q·eps; alpha·q must not be sigma·p."""
+    determinant = alpha * q - sigma * p
+    return (q * x - sigma * y) / determinant, (alpha * y - p * x) / determinant
 
 
 def rescaled(denoise, known, asked):

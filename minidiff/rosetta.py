@@ -6,6 +6,7 @@ a sum of x0 and eps. So each paper is translated once, into log-SNR and (x0, eps
 
 import numpy as np
 
+from minidiff.denoise import unmix
 from minidiff.errors import require
 
 LEVELS = ("log_snr", "alpha_bar", "beta_integral", "sigma", "flow")
@@ -78,7 +79,6 @@ def hear(output, y, x, alpha, sigma):
     they don't, as for eps where alpha = 0.
     """
     p, q = say(output, 1.0, 0.0, alpha, sigma), say(output, 0.0, 1.0, alpha, sigma)
-    determinant = alpha * q - sigma * p
-    require(bool(np.all(np.asarray(determinant) != 0)), "alpha, sigma",
+    require(bool(np.all(np.asarray(alpha * q - sigma * p) != 0)), "alpha, sigma",
             f"such that {output} determines x0", (alpha, sigma))
-    return (q * x - sigma * y) / determinant, (alpha * y - p * x) / determinant
+    return unmix(x, y, alpha, sigma, p, q)

@@ -28,6 +28,7 @@ NOT_BUILT = {  # what these modules export and no chapter builds -> why
     "minidiff.data.photo": "a loader: matplotlib has the picture",
     "minidiff.data.two_moons": "a list of means: nothing in it to derive",
     "minidiff.denoise.noisy": "a check of an argument",
+    "minidiff.denoise.unmix": "the box of chapter 3, which stands in the denoiser that it builds",
     "minidiff.elbo.bits": "a unit",
     "minidiff.elbo.entropy": "one call of quadrature.expect",
     "minidiff.mixture.GaussianMixture": "a class; chapter 2 builds its score and checks it against this",
