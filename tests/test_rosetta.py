@@ -82,6 +82,14 @@ def test_outputs_are_what_their_names_say():
             np.testing.assert_allclose(say(output, x0, eps, alpha, sigma), p[t] * x0 + q[t] * eps)
 
 
+def test_what_determines_x0_is_heard():
+    """At alpha = sigma a velocity does, though alpha·q + sigma·p = 0; at alpha = -sigma it doesn't."""
+    x0, eps, half = np.array([[2.0]]), np.array([[-1.0]]), 0.5
+    np.testing.assert_array_equal(hear("flow", eps - x0, half * x0 + half * eps, half, half), (x0, eps))
+    with pytest.raises(ValueError, match="such that flow determines x0"):
+        hear("flow", eps - x0, half * x0 - half * eps, half, -half)
+
+
 def test_one_level_for_each_point():
     rng = np.random.default_rng(1)
     x0, eps = rng.standard_normal((2, 5, 3))
