@@ -171,13 +171,15 @@ def test_attention_is_the_softmax_formula(heads):
     flat, W = z.detach().flatten(2).numpy(), block.qkv.weight.detach()[:, :, 0, 0].numpy()
     q, k, v = np.split(np.einsum("oc,bcp->bop", W, flat) + block.qkv.bias.detach().numpy()[:, None],
                        3, axis=1)
-    answers, d = np.zeros_like(v), 8 // heads
+    answers, d, listens = np.zeros_like(v), 8 // heads, block.weights(h).detach().numpy()
     for b in range(2):
         for part in range(heads):
             rows = slice(part * d, (part + 1) * d)
             for i in range(9):
                 weights = np.exp([q[b, rows, i] @ k[b, rows, j] / d**0.5 for j in range(9)])
-                answers[b, rows, i] = v[b, rows] @ (weights / weights.sum())
+                weights /= weights.sum()
+                np.testing.assert_allclose(listens[b, part, i], weights, rtol=0, atol=1e-12)
+                answers[b, rows, i] = v[b, rows] @ weights
     out = np.einsum("oc,bcp->bop", block.out.weight.detach()[:, :, 0, 0].numpy(), answers)
     want = h.numpy() + (out + block.out.bias.detach().numpy()[:, None]).reshape(h.shape)
     np.testing.assert_allclose(block(h).detach().numpy(), want, rtol=0, atol=1e-12)

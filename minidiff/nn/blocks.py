@@ -51,11 +51,19 @@ class Attention(nn.Module):
         self.qkv, self.out = conv(n, 3 * n, 1), conv(n, n, 1)
 
     def forward(self, h):
+        new = F.scaled_dot_product_attention(*self.ask(h))
+        return h + self.out(new.transpose(2, 3).reshape(h.shape))
+
+    def ask(self, h):
+        """Every pixel's question, key and value, each (B, heads, pixels, C / heads)."""
         B, C, H, W = h.shape
-        q, k, v = (self.qkv(self.norm(h)).reshape(B, 3, self.heads, C // self.heads, H * W)
-                   .transpose(3, 4).unbind(1))  # each (B, heads, pixels, C / heads)
-        new = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(B, C, H, W)
-        return h + self.out(new)
+        qkv = self.qkv(self.norm(h)).reshape(B, 3, self.heads, C // self.heads, H * W)
+        return qkv.transpose(3, 4).unbind(1)
+
+    def weights(self, h):
+        """How much each pixel listens to each, (B, heads, pixels, pixels); rows sum to one."""
+        q, k, _ = self.ask(h)
+        return (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(dim=3)
 
 
 class Down(nn.Module):

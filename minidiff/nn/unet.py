@@ -125,9 +125,14 @@ class UNet(nn.Module):
             h = block(h, emb)
         for block in self.up:
             if isinstance(block, Stage):
-                h = torch.cat([h, skips.pop()], dim=1)
+                h = self.join(h, skips.pop())
             h = block(h, emb)
         return self.last(h)
+
+    @staticmethod
+    def join(h, skip):
+        """What comes up from below, and what was seen at this resolution on the way down."""
+        return torch.cat([h, skip], dim=1)
 
     def embed(self, x, c, labels):
         """What every block is told, (B, E): the noise level and, given classes, the label."""
