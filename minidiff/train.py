@@ -8,12 +8,14 @@ a checkpoint is the training that was never stopped.
 import math
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from minidiff.denoise import pair, target
 from minidiff.errors import require
+from minidiff.nn.checkpoint import about
 from minidiff.nn.seeds import stream
 from minidiff.process import diffuse
 from minidiff.schedule import read
@@ -65,14 +67,15 @@ def batch(images, labels, seed, step, size, T, flip=False):
 
 def train(network, optimizer, schedule, images, labels=None, *, steps, size, seed=0, start=0,
           kind="v", data_scale=1.0, condition=None, lr=1e-3, warmup=0, clip=1.0, drop=0.0,
-          flip=False):
+          flip=False, saved=None):
     """Train a network on a `batch` of `size` until `steps` are made, of which `start` were before;
     yields a `Step` after each.
 
     lr rises to its value on a straight line over the first `warmup` steps; a gradient of norm above
     `clip` is cut down to it (math.inf: never). A label is forgotten, that is replaced by
     `network.config.classes`, with probability `drop`. Raises `ValueError` for what can't be trained
-    on, and `FloatingPointError` at a loss or gradient that isn't finite.
+    on, and at a loss or gradient that isn't finite `FloatingPointError`, which says how to go on:
+    from the path `saved`, where the caller keeps the checkpoints.
     """
     require(images.is_floating_point(), "images", "of floating-point numbers", images.dtype)
     require(labels is None or len(labels) == len(images), "labels", f"{len(images)}, one an image",
@@ -99,10 +102,11 @@ def train(network, optimizer, schedule, images, labels=None, *, steps, size, see
     def losses(x0, t, eps, names):
         return loss(network, schedule, x0, t, eps, kind, data_scale, names, condition)
 
-    return _train(network, optimizer, ready, losses, range(start, steps), seed, lr, warmup, clip)
+    return _train(network, optimizer, ready, losses, range(start, steps), seed, lr, warmup, clip,
+                  saved)
 
 
-def _train(network, optimizer, ready, losses, steps, seed, lr, warmup, clip):
+def _train(network, optimizer, ready, losses, steps, seed, lr, warmup, clip, saved):
     drawn = ready(steps[0]) if steps else None
     for step in steps:
         now = lr * min(1.0, (step + 1) / warmup) if warmup else lr
@@ -121,9 +125,16 @@ def _train(network, optimizer, ready, losses, steps, seed, lr, warmup, clip):
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"step {step + 1}, at lr {now:g}: the loss is {mean:g}, its gradient's norm "
-                f"{norm:g}. The weights are spoilt: go on from the last checkpoint before this "
-                f"step, with a lower lr or a longer warmup")
+                f"{norm:g}. The weights are spoilt: {_last_good(saved)}, with a lower lr or a "
+                f"longer warmup")
         yield Step(step + 1, mean, now, norm)
+
+
+def _last_good(saved):
+    """Where to begin again."""
+    if saved is None or not Path(saved).exists():
+        return "begin again"
+    return f"go on from {saved}, which is of step {about(saved)[0]}"
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """Training: literal losses, batches by (seed, step) alone, a resumed run bit for bit."""
 
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -263,11 +264,52 @@ def test_a_step_that_fails_is_named():
     next(steps), next(steps)
     with torch.no_grad():
         network.weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 3, at lr 0.25: the loss is nan.*last"):
+    with pytest.raises(FloatingPointError, match="step 3, at lr 0.25: the loss is nan.*begin again,"):
         next(steps)
     with pytest.raises(FloatingPointError, match="step 1, .*the loss is inf"):
         next(train(straight(1e30), torch.optim.SGD([torch.ones(1)]), cosine(9), images, steps=1,
                    size=4))
+
+
+def test_a_step_that_fails_names_the_last_good_checkpoint(tmp_path):
+    path, network = tmp_path / "run.safetensors", straight()
+    steps = train(network, torch.optim.SGD(network.parameters()), cosine(9), random(8, 1), steps=9,
+                  size=4, saved=path)
+    for now in steps:
+        if now.step == 2:
+            checkpoint.save(path, now.step, None, network)
+        if now.step == 4:
+            break
+    with torch.no_grad():
+        network.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=f"step 5, .*go on from {path}, which is of step 2,"):
+        next(steps)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))),
+                    reason="torch.compile needs a C++ compiler")
+def test_a_resumed_run_under_compile_is_the_uninterrupted_one_to_1e_4(tmp_path):
+    """So is the run that isn't compiled: the same sums, added up in another order."""
+    points, path = random(64, 2), tmp_path / "a"
+
+    def losses(stop=None, compiled=True):
+        network = MLP(hidden=(8,))
+        if compiled:
+            network.compile()
+        adam, start = torch.optim.Adam(network.parameters()), 0
+        if path.exists():
+            start, _ = checkpoint.load(path, network, adam)
+        made = []
+        for now in train(network, adam, cosine(50), points, steps=12, size=16, start=start, lr=0.01):
+            made.append(now.loss)
+            if now.step == stop:
+                checkpoint.save(path, stop, None, network, adam)
+                break
+        return made
+
+    eager, whole, parts = losses(compiled=False), losses(), losses(5) + losses()
+    assert len(eager) == len(whole) == len(parts) == 12
+    assert parts == pytest.approx(whole, rel=1e-4) and eager == pytest.approx(whole, rel=1e-4)
 
 
 def test_after_the_last_step_there_is_none():
