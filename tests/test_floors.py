@@ -25,9 +25,9 @@ FLOORS = (  # from the top; within a floor modules may use each other, without a
 NEEDS = {  # what a floor's modules may import beside the standard library, wherever they do it
     "minidiff": set(), "errors": set(), "book": set(),
     **dict.fromkeys(MATHEMATICS, {"numpy"}),
-    "data": {"numpy", "sklearn", "matplotlib", "PIL", "torch"},
+    "data": {"numpy", "sklearn", "matplotlib", "PIL", "tqdm"},
     "nn": {"numpy", "torch", "safetensors"},
-    "train": {"numpy", "torch"}, "metrics": {"numpy", "torch"},
+    "train": {"numpy", "torch"}, "metrics": {"numpy", "scipy", "sklearn"},
     "checks": {"numpy"},
     "show": {"numpy", "matplotlib", "PIL", "ipywidgets", "IPython"},
 }
