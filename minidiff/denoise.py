@@ -97,6 +97,20 @@ def clipped(denoise, schedule, low=-1.0, high=1.0):
     return clip
 
 
+def guided(told, untold, w):
+    """Guidance: untold + w·(told - untold), in x0 and eps (Ho and Salimans 2022, eq. 6, w there + 1).
+
+    `told` knows the label and `untold` doesn't; w = 1 is `told`, w = 0 `untold`, and w > 1 goes
+    beyond both. The two still make x. Raises `ValueError` unless w >= 0.
+    """
+    require(0 <= w < np.inf, "w", ">= 0", w)
+
+    def denoise(x, t):
+        return tuple(b + w * (a - b) for a, b in zip(told(x, t), untold(x, t)))
+
+    return denoise
+
+
 def noisy(t):
     """Raise `ValueError` where t is row 0: clean data has no noise to find."""
     if not getattr(t, "is_cuda", False):  # there the question would stall the queue

@@ -8,7 +8,7 @@ function and once on the package's, with generators in the same state.
 import numpy as np
 
 from minidiff import mlp
-from minidiff.data import eight_gaussians
+from minidiff.data import eight_gaussians, two_moons
 from minidiff.denoise import KINDS
 from minidiff.rosetta import LEVELS, OUTPUTS, SCALES
 from minidiff.schedule import cosine, karras
@@ -73,6 +73,113 @@ def torch_said(MLP, rng):
     x = torch.from_numpy(rng.standard_normal((4, 2)))
     yield [net(x, c).detach().numpy() for c in (0.5, 20.0, torch.linspace(-14, 3, 4)[:, None])]
     yield net(x.float(), 0.5).detach().numpy()
+
+
+def averaged(EMA, rng):
+    """An average's numbers along a training of nothing but chance, with its first warm-up and another."""
+    import torch
+
+    for half_life, options in ((300, {}), (200, dict(warmup=0.4)), (50, dict(warmup=1e9))):
+        net = torch.nn.BatchNorm1d(3).double()  # which has parameters and buffers
+        ema = EMA(net, half_life, **options)
+        for size in rng.integers(1, 90, 30).tolist():
+            with torch.no_grad():
+                for value in net.state_dict().values():
+                    value.copy_(torch.as_tensor(rng.integers(-9, 9, value.shape)))
+            ema.update(size)
+            yield [value.numpy().copy() for value in ema.network.state_dict().values()]
+        yield ema.seen, ema.network.training, [p.requires_grad for p in ema.network.parameters()]
+
+def unet_config():
+    """A small U-Net with all there is in one: labels, heads, attention, a change of width."""
+    from minidiff.nn import UNetConfig
+
+    return UNetConfig(size=8, channels=2, base=8, multipliers=(1, 2), blocks=2, attention=(4,),
+                      heads=2, groups=4, dropout=0.0, classes=3, level_scale=50.0)
+
+
+def redrawn(module, rng):
+    """The module in float64, every parameter drawn anew: zeros would hide a difference."""
+    import torch
+
+    module = module.double()
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.from_numpy(0.3 * rng.standard_normal(p.shape)))
+    return module
+
+
+def tensors(rng, *shapes):
+    """Random tensors in float64."""
+    import torch
+
+    return [torch.from_numpy(rng.standard_normal(shape)) for shape in shapes]
+
+
+def block_said(module, rng, *shapes):
+    """What a block is made of, and what it says to random inputs of these shapes."""
+    yield {name: tuple(p.shape) for name, p in module.named_parameters()}
+    yield redrawn(module, rng)(*tensors(rng, *shapes)).detach().numpy()
+
+
+def stages_said(Stage, rng):
+    """A block with attention and one without."""
+    for n, attention in ((8, True), (4, False)):
+        yield from block_said(Stage(n, 8, 16, unet_config(), attention), rng,
+                              (2, n, 4, 4), (2, 16))
+
+
+def residuals_said(Residual, rng):
+    """As many channels as before, and more; with dropout, which is off outside training."""
+    for n, m, dropout in ((8, 8, 0.0), (8, 12, 0.5)):
+        yield from block_said(Residual(n, m, 16, 4, dropout).eval(), rng, (2, n, 6, 6), (2, 16))
+
+
+def attention_said(Attention, rng):
+    """What is heard, who is listened to, and what is asked, with one head and with two."""
+    for heads in (1, 2):
+        attention = Attention(8, 4, heads)
+        yield from block_said(attention, rng, (2, 8, 3, 5))
+        (h,) = tensors(rng, (2, 8, 3, 5))
+        yield attention.weights(h).detach().numpy()
+        yield [part.detach().numpy() for part in attention.ask(h)]
+
+
+def unet_said(UNet, rng):
+    """The first weights, and what is said of others, to the last bit; with and without labels."""
+    import dataclasses
+
+    import torch
+
+    x = torch.from_numpy(rng.standard_normal((3, 2, 8, 8))).float()
+    c, labels = torch.tensor([-14.0, 0.3, np.inf]), torch.tensor([0, 2, 3])
+    for classes in (3, 0):
+        net = UNet(dataclasses.replace(unet_config(), classes=classes),
+                   torch.Generator().manual_seed(3))
+        yield {name: p.numpy() for name, p in net.state_dict().items()}
+        net = redrawn(net, rng).float()
+        for level, told in ((0.5, None), (c, None), (c[:, None, None, None], labels)):
+            y = net(x, level, told if classes else None).detach().numpy()
+            yield y, y.tobytes().hex()
+    yield [p.detach().numpy() for p in UNet(unet_config()).parameters()]  # its own generator
+
+
+def started(start, rng):
+    """The first weights, whatever was there before; in a U-Net of blocks that `start` knows."""
+    import inspect
+
+    import torch
+
+    home = inspect.unwrap(start).__globals__
+    net = redrawn(home["UNet"](unet_config()), rng).float()
+    start(net, torch.Generator().manual_seed(4))
+    return {name: p.numpy() for name, p in net.state_dict().items()}
+
+
+def waved(waves, rng):
+    """Levels as waves, in float64 and in float32."""
+    (c,) = tensors(rng, (5,))
+    return [waves(1000 * c, 16).numpy(), waves(c.float(), 8).numpy()]
 
 
 TABLES = cosine(12), karras(12)  # one that preserves variance, and one that doesn't
@@ -158,4 +265,20 @@ TRIALS = {
         f(eight_gaussians().denoiser(t), t, rng.standard_normal((4, 2))) for t in TABLES],
     "minidiff.nn.mlp.embed": torch_embeds,
     "minidiff.nn.mlp.MLP": torch_said,
+    "minidiff.nn.blocks.conv": lambda f, rng: [
+        *block_said(f(4, 6), rng, (2, 4, 5, 5)), *block_said(f(4, 6, 1), rng, (2, 4, 5, 5))],
+    "minidiff.nn.blocks.norm": lambda f, rng: block_said(f(2, 6), rng, (2, 6, 4, 4)),
+    "minidiff.nn.blocks.Stage": stages_said,
+    "minidiff.nn.unet.UNet": unet_said,
+    "minidiff.nn.blocks.waves": waved,
+    "minidiff.nn.blocks.Residual": residuals_said,
+    "minidiff.nn.blocks.Down": lambda f, rng: block_said(f(4), rng, (2, 4, 6, 6), (2, 16)),
+    "minidiff.nn.blocks.Up": lambda f, rng: block_said(f(4), rng, (2, 4, 3, 3), (2, 16)),
+    "minidiff.nn.blocks.Attention": attention_said,
+    "minidiff.nn.unet.start": started,
+    "minidiff.nn.ema.EMA": averaged,
+    "minidiff.denoise.guided": lambda f, rng: [
+        f(*(cloud.denoiser(table) for cloud in (eight_gaussians(), two_moons())), w)(
+            rng.standard_normal((4, 2)), t)
+        for table in TABLES for w in (0.0, 0.5, 1.0, 3.0) for t in (1, 12, np.array([3, 1, 12, 7]))],
 }

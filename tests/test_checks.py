@@ -13,9 +13,10 @@ import pytest
 from conftest import BOOK, CHAPTERS, code_cells
 
 import minidiff.checks
-from minidiff.checks import noise
+from minidiff.checks import noise, unet
 from minidiff.checks.judge import Exercise
 from minidiff.checks.reply import outcome
+from minidiff.denoise import clipped, guided
 from normal_form import read
 
 MODULES = {path.stem for path in Path(minidiff.checks.__file__).parent.glob("*.py")} - {
@@ -250,6 +251,30 @@ def test_an_answer_cannot_disturb_the_check():
 
     for _ in range(2):
         assert TOY.verdict(writes) == TOY.verdict(reuses) == "Right. Yes."
+
+
+# Chapter 8's guided step, which its prose says two things of.
+
+def test_guided_step_is_the_packages():
+    for told, untold, table, w, x, s, t in unet.guided_step.cases.values():
+        x0, eps = clipped(guided(told, untold, w), table)(x, t)
+        alpha, sigma = table.at(s, x)
+        mine = unet.guided_step.right(told, untold, table, w, x, s, t)
+        assert np.allclose(mine, alpha * x0 + sigma * eps, rtol=0, atol=1e-12)
+
+
+def test_the_chapters_broken_step_is_recognised():
+    def broken(told, untold, schedule, w, x, s, t):
+        x0, eps = told(x, t)
+        other_x0, other_eps = untold(x, t)
+        x0, other_x0 = x0.clip(-1, 1), other_x0.clip(-1, 1)
+        x0 = x0 + w * (x0 - other_x0)
+        eps = eps + w * (eps - other_eps)
+        alpha, sigma = schedule.at(s, x)
+        return alpha * x0 + sigma * eps
+
+    verdict = unet.guided_step.verdict(broken)
+    assert all(words in verdict for words in ("At w = 1", "goes out again", "your eps don't make x"))
 
 
 # The chapters: an exercise has a check and a solution, and the other way round.

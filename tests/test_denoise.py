@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minidiff.data import eight_gaussians
-from minidiff.denoise import KINDS, clipped, denoiser, pair, rescaled, target
+from minidiff.denoise import KINDS, clipped, denoiser, guided, pair, rescaled, target
+from minidiff.mixture import GaussianMixture
 from minidiff.process import diffuse
 from minidiff.schedule import cosine, flow, karras, linear
 
@@ -78,6 +79,22 @@ def test_rescaled_knows_the_same_point_at_another_scale():
                     np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7)
 
 
+def test_guidance_by_hand_and_on_the_oracle():
+    """w·x0(told) + (1 - w)·x0(untold); for the score, w·grad log p(x|c) + (1 - w)·grad log p(x)."""
+    table, g, x = cosine(20), eight_gaussians(), np.random.default_rng(1).standard_normal((6, 2))
+    some = GaussianMixture(np.full(2, 0.5), g.means[:2], g.covs[:2])
+    for w in (0.0, 0.5, 1.0, 3.0):
+        x0, eps = guided(some.denoiser(table), g.denoiser(table), w)(x, 9)
+        alpha, sigma = table.at(9, x)
+        np.testing.assert_allclose(alpha * x0 + sigma * eps, x, rtol=1e-12)
+        by_score = w * some.score(x, alpha, sigma) + (1 - w) * g.score(x, alpha, sigma)
+        np.testing.assert_allclose(-eps / sigma, by_score, rtol=1e-9, atol=1e-12)
+    one, three = (lambda x, t: (1 + 0 * x, x), lambda x, t: (3 + 0 * x, 2 * x))
+    x0, eps = guided(three, one, 2.0)(x, 9)
+    np.testing.assert_array_equal(x0, 5 + 0 * x)
+    np.testing.assert_array_equal(eps, 3 * x)
+
+
 X = np.zeros((3, 2))
 
 
@@ -94,6 +111,9 @@ X = np.zeros((3, 2))
     (lambda: denoiser(lambda x, c: x, linear(10))(X, 11), "t must be a whole number"),
     (lambda: clipped(None, linear(10), 1, -1), "low must be below high"),
     (lambda: clipped(None, linear(10), 1, 1), "low must be below high"),
+    (lambda: guided(None, None, -0.1), "w must be >= 0; got -0.1"),
+    (lambda: guided(None, None, float("inf")), "w must be >= 0"),
+    (lambda: guided(None, None, float("nan")), "w must be >= 0"),
 ])
 def test_bad_input_is_named(call, said):
     with pytest.raises(ValueError, match=said):
