@@ -43,7 +43,7 @@ def images(n=3, seed=1):
 
 def test_ho_et_al_s_has_35746307_parameters_and_starts_at_zero():
     network = UNet(UNetConfig()).eval()
-    assert parameters(network) == 35_746_307
+    assert parameters(network) == 35_746_307 and network.config.heads == 1
     with torch.no_grad():
         y = network(random(1, 3, 32, 32, dtype=torch.float32), 500)
     assert y.shape == (1, 3, 32, 32) and y.dtype == torch.float32 and not y.any()
