@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from minidiff.denoise import pair, target
@@ -44,81 +45,130 @@ def loss(network, schedule, x0, t, eps, kind="v", data_scale=1.0, labels=None, c
     return error.square().flatten(1).mean(dim=1)
 
 
-def batch(images, labels, seed, step, size, T, flip=False):
+def batch(images, labels, seed, step, size, T, flip=False, part=(0, 1)):
     """`(x0, t, eps, labels)` of one step: functions of (seed, step) alone, drawn on the CPU.
 
     images (N, ...) come in a new order each epoch, every one once; labels (N,) or None go with it.
-    t is uniform in 1..T; `flip` mirrors every other image, by chance, along its last axis.
+    Bytes 0..255 become numbers in [-1, 1]. t is uniform in 1..T; `flip` mirrors every other image,
+    by chance, along its last axis. All is drawn for the whole batch; of its rows, `part` = (rank,
+    world) takes every world-th, from the rank-th on.
     """
+    mine = slice(part[0], None, part[1])
     positions = torch.arange(step * size, (step + 1) * size)
     epochs, places = positions // len(images), positions % len(images)
     index = torch.cat([_order(seed, int(epoch), len(images))[places[epochs == epoch]]
-                       for epoch in epochs.unique()])
-    x0 = images[index.to(images.device)]
+                       for epoch in epochs.unique()])[mine]
     rng = stream(seed, step, "batch")
-    t = torch.randint(1, T + 1, (size,), generator=rng)
-    mirrored = torch.rand(size, generator=rng) < 0.5
-    eps = torch.randn(x0.shape, generator=rng, dtype=x0.dtype)
+    dtype = torch.float32 if images.dtype == torch.uint8 else images.dtype
+    t = torch.randint(1, T + 1, (size,), generator=rng)[mine]
+    mirrored = torch.rand(size, generator=rng)[mine] < 0.5
+    eps = torch.randn((size, *images.shape[1:]), generator=rng, dtype=dtype)[mine]
+    x0 = numbers(images[_to(index, images.device)])
     if flip:
-        mirrored = mirrored.to(x0.device).reshape(-1, *[1] * (x0.ndim - 1))
+        mirrored = _to(mirrored, x0.device).reshape(-1, *[1] * (x0.ndim - 1))
         x0 = torch.where(mirrored, x0.flip(-1), x0)
-    return x0, t, eps, None if labels is None else labels[index.to(labels.device)]
+    return x0, t, eps, None if labels is None else labels[_to(index, labels.device)]
+
+
+def numbers(images):
+    """Bytes 0..255 as numbers in [-1, 1]; numbers as they are."""
+    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
+
+
+def in_precision(network, dtype=None):
+    """The network, called under autocast to this dtype, and its answer in x's; None: as it is."""
+    if dtype is None:
+        return network
+
+    def call(x, *rest):
+        with torch.autocast(x.device.type, dtype):
+            return network(x, *rest).to(x.dtype)
+
+    return call
 
 
 def train(network, optimizer, schedule, images, labels=None, *, steps, size, seed=0, start=0,
           kind="v", data_scale=1.0, condition=None, lr=1e-3, warmup=0, clip=1.0, drop=0.0,
-          flip=False, saved=None):
+          flip=False, saved=None, decay=0, weight=None, autocast=None, part=(0, 1)):
     """Train a network on a `batch` of `size` until `steps` are made, of which `start` were before;
     yields a `Step` after each.
 
-    lr rises to its value on a straight line over the first `warmup` steps; a gradient of norm above
-    `clip` is cut down to it (math.inf: never). A label is forgotten, that is replaced by
-    `network.config.classes`, with probability `drop`. Raises `ValueError` for what can't be trained
-    on, and at a loss or gradient that isn't finite `FloatingPointError`, which says how to go on:
-    from the path `saved`, where the caller keeps the checkpoints.
+    lr rises to its value on a straight line over the first `warmup` steps, and falls to zero on one
+    over the last `decay`; a gradient of norm above `clip` is cut down to it (math.inf: never). A
+    label is forgotten, that is replaced by `network.config.classes`, with probability `drop`. Row
+    t's loss counts `weight[t]` times, where that is given. `autocast` is the dtype of the network's
+    inner numbers; weights, loss and gradients keep theirs. With `part` = (rank, world) this is one
+    of `world` processes, each with its `DistributedDataParallel` of the same network; they share a
+    batch.
+
+    Raises `ValueError` for what can't be trained on, and at a loss or gradient that isn't finite
+    `FloatingPointError`, which says how to go on: from the path `saved`, where the caller keeps the
+    checkpoints.
     """
-    require(images.is_floating_point(), "images", "of floating-point numbers", images.dtype)
-    require(labels is None or len(labels) == len(images), "labels", f"{len(images)}, one an image",
-            None if labels is None else len(labels))
-    for name, value, least in (("steps", steps, 1), ("size", size, 1), ("start", start, 0),
-                               ("warmup", warmup, 0)):
-        require(isinstance(value, int) and value >= least, name, f"a whole number >= {least}",
-                value)
-    for name, value in (("lr", lr), ("clip", clip)):
-        require(value > 0, name, "> 0", value)
-    require(0 <= drop <= 1, "drop", "in [0, 1]", drop)
-    require(drop == 0 or (labels is not None and network.config.classes > 0), "drop",
-            "0 where there are no labels to forget", drop)
+    config = getattr(getattr(network, "module", network), "config", None)  # `module`: inside DDP
+    _check(images, labels, config, lr=lr, clip=clip, drop=drop, steps=steps, size=size,
+           start=start, warmup=warmup, decay=decay, part=part)
     pair(kind, schedule, data_scale)  # refuses what can't be asked of a network
+    require(weight is None or (np.shape(weight) == (schedule.T + 1,) and np.isfinite(weight).all()
+                               and min(weight) >= 0), "weight",
+            f"{schedule.T + 1} finite numbers >= 0, one a row", weight)
 
     def ready(step):
-        x0, t, eps, names = batch(images, labels, seed, step, size, schedule.T, flip)
+        x0, t, eps, names = batch(images, labels, seed, step, size, schedule.T, flip, part)
         if drop:
-            gone = torch.rand(size, generator=stream(seed, step, "drop")) < drop
-            names = torch.where(gone.to(names.device), network.config.classes, names)
+            gone = torch.rand(size, generator=stream(seed, step, "drop"))[part[0]::part[1]] < drop
+            names = torch.where(_to(gone, names.device), config.classes, names)
         device = next(network.parameters()).device
-        return [None if part is None else part.to(device) for part in (x0, t, eps, names)]
+        return [None if one is None else _to(one, device) for one in (x0, t, eps, names)]
+
+    said = in_precision(network, autocast)
 
     def losses(x0, t, eps, names):
-        return loss(network, schedule, x0, t, eps, kind, data_scale, names, condition)
+        each = loss(said, schedule, x0, t, eps, kind, data_scale, names, condition)
+        return each if weight is None else each * read(weight, t, x0).flatten()
 
-    return _train(network, optimizer, ready, losses, range(start, steps), seed, lr, warmup, clip,
-                  saved)
+    def rate(step):
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return lr * min(rise, (steps - step) / decay) if decay else lr * rise
+
+    return _train(network, optimizer, ready, losses, range(start, steps), seed, rate, clip, saved,
+                  part)
 
 
-def _train(network, optimizer, ready, losses, steps, seed, lr, warmup, clip, saved):
+def _check(images, labels, config, part, **numbers):
+    require(images.is_floating_point() or images.dtype == torch.uint8, "images",
+            "of floating-point numbers, or bytes", images.dtype)
+    require(labels is None or len(labels) == len(images), "labels", f"{len(images)}, one an image",
+            None if labels is None else len(labels))
+    for name, least in (("steps", 1), ("size", 1), ("start", 0), ("warmup", 0), ("decay", 0)):
+        value = numbers[name]
+        require(isinstance(value, int) and value >= least, name, f"a whole number >= {least}",
+                value)
+    for name in ("lr", "clip"):
+        require(numbers[name] > 0, name, "> 0", numbers[name])
+    require(0 <= numbers["drop"] <= 1, "drop", "in [0, 1]", numbers["drop"])
+    require(numbers["drop"] == 0 or (labels is not None and config.classes > 0), "drop",
+            "0 where there are no labels to forget", numbers["drop"])
+    rank, world = part
+    require(0 <= rank < world, "part", "(rank, world) with 0 <= rank < world", part)
+    require(numbers["size"] % world == 0, "size", f"divisible among {world} processes",
+            numbers["size"])
+
+
+def _train(network, optimizer, ready, losses, steps, seed, rate, clip, saved, part):
     drawn = ready(steps[0]) if steps else None
     for step in steps:
-        now = lr * min(1.0, (step + 1) / warmup) if warmup else lr
+        now = rate(step)
         for group in optimizer.param_groups:
             group["lr"] = now
         network.train()  # which the caller may have changed, to draw a picture
-        with _dropout(seed, step, drawn[0].device):
+        with _dropout(seed, step, drawn[0].device, part[0]):
             mean = losses(*drawn).mean()
         optimizer.zero_grad(set_to_none=True)
         mean.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
+        mean = _shared(mean.detach(), part[1])
         if step + 1 in steps:
             drawn = ready(step + 1)  # on the CPU, while a GPU is still at work
         mean, norm = mean.item(), norm.item()
@@ -128,6 +178,21 @@ def _train(network, optimizer, ready, losses, steps, seed, lr, warmup, clip, sav
                 f"{norm:g}. The weights are spoilt: {_last_good(saved)}, with a lower lr or a "
                 f"longer warmup")
         yield Step(step + 1, mean, now, norm)
+
+
+def _shared(mean, world):
+    """The mean over all processes, whose parts are equally large."""
+    if world > 1:
+        torch.distributed.all_reduce(mean)
+        mean = mean / world
+    return mean
+
+
+def _to(tensor, device):
+    """The tensor on that device. A GPU still at work is not waited for: the copy stands in line."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _last_good(saved):
@@ -143,9 +208,9 @@ def _order(seed, epoch, n):
 
 
 @contextmanager
-def _dropout(seed, step, device):
+def _dropout(seed, step, device, rank=0):
     """Torch's global state, from which dropout layers draw, seeded inside and outside as it was."""
-    word = stream(seed, step, "dropout").initial_seed()
+    word = stream(seed, step, f"dropout {rank}" if rank else "dropout").initial_seed()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(word)
         if device.type == "cuda":

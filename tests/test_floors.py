@@ -17,7 +17,7 @@ FLOORS = (  # from the top; within a floor modules may use each other, without a
     ("minidiff",),
     ("show",),
     ("checks", "book"),
-    ("train", "metrics"),
+    ("train", "recipes", "run", "trained", "metrics"),
     ("nn", "data"),
     MATHEMATICS,
     ("errors",),
@@ -27,7 +27,8 @@ NEEDS = {  # what a floor's modules may import beside the standard library, wher
     **dict.fromkeys(MATHEMATICS, {"numpy"}),
     "data": {"numpy", "sklearn", "matplotlib", "PIL", "tqdm"},
     "nn": {"numpy", "torch", "safetensors"},
-    "train": {"numpy", "torch"}, "metrics": {"numpy", "scipy", "sklearn"},
+    **dict.fromkeys(("train", "recipes", "run"), {"numpy", "torch"}),
+    "trained": {"numpy", "torch", "PIL"}, "metrics": {"numpy", "scipy", "sklearn"},
     "checks": {"numpy"},
     "show": {"numpy", "matplotlib", "PIL", "ipywidgets", "IPython"},
 }

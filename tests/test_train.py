@@ -15,7 +15,7 @@ from minidiff.schedule import cosine, flow, karras
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 from minidiff.nn import EMA, MLP, Seeds, UNet, UNetConfig, checkpoint  # noqa: E402
 from minidiff.nn.seeds import stream  # noqa: E402
-from minidiff.train import batch, loss, train  # noqa: E402
+from minidiff.train import batch, in_precision, loss, train  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -132,6 +132,26 @@ def test_streams_are_apart():
     assert len({stream(0, index, "batch").initial_seed() for index in range(20_000)}) == 20_000
 
 
+def test_bytes_are_scaled_to_plus_minus_one():
+    """0 is -1, 255 is 1; what is drawn is what is drawn for numbers."""
+    images = torch.arange(256, dtype=torch.uint8).reshape(256, 1)
+    x0, t, eps, _ = batch(images, None, 0, 0, 256, 9)
+    other = batch(images.float(), None, 0, 0, 256, 9)
+    assert x0.dtype == eps.dtype == torch.float32
+    assert (x0 - (other[0] - 127.5) / 127.5).abs().max() < 1e-6
+    assert x0.min() == -1 and x0.max() == 1
+    assert torch.equal(t, other[1]) and torch.equal(eps, other[2])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_parts_of_a_batch_are_its_rows(world):
+    images, labels = pictures()
+    whole = batch(images, labels, 3, 5, 16, 100, flip=True)
+    for rank in range(world):
+        part = batch(images, labels, 3, 5, 16, 100, flip=True, part=(rank, world))
+        assert all(torch.equal(a, b[rank::world]) for a, b in zip(part, whole))
+
+
 # The run.
 
 def run(path=None, stop=None, steps=12, **options):
@@ -215,6 +235,48 @@ def test_a_step_is_its_formula():
         w -= lr * gradient * min(1, clip / abs(gradient))
         assert network.weight.item() == pytest.approx(w, rel=1e-4, abs=1e-5)
     assert clipped == {True, False}
+
+
+def test_lr_falls_to_zero_over_the_last_steps():
+    """Up over 4 steps, down over the last 5, by hand; where they meet, the lower of both."""
+    def rates(**options):
+        network = straight()
+        return [now.lr for now in train(network, torch.optim.SGD(network.parameters()), cosine(9),
+                                        random(8, 1), size=4, lr=0.2, **options)]
+
+    up, down = [0.05, 0.1, 0.15], [0.2, 0.16, 0.12, 0.08, 0.04]
+    assert rates(steps=9, warmup=4, decay=5) == pytest.approx([*up, 0.2, *down])
+    assert rates(steps=4, warmup=4, decay=4) == pytest.approx([0.05, 0.1, 0.1, 0.05])
+    assert rates(steps=9, decay=5, start=6) == pytest.approx(down[2:])
+
+
+def test_rows_count_as_they_weigh():
+    """The loss of a network that says 0, for eps: the mean of weight[t]·eps², literally."""
+    images, weight = random(20, 1), np.linspace(5, 0, 10)
+    said = next(train(straight(0.0), torch.optim.SGD([torch.ones(1)]), cosine(9), images, steps=1,
+                      size=16, kind="eps", weight=weight))
+    _, t, eps, _ = batch(images, None, 0, 0, 16, 9)
+    want = np.mean([weight[row] * value**2 for row, value in zip(t.tolist(), eps[:, 0].tolist())])
+    assert said.loss == pytest.approx(want, rel=1e-5)
+
+
+def test_autocast_is_around_the_network_alone():
+    """Inside, a matrix product is in bfloat16; what the loss sees, and all weights, in float32."""
+    inside, network = [], torch.nn.Linear(4, 4)
+
+    def forward(x, c):
+        inside.append((x.dtype, torch.nn.functional.linear(x, network.weight).dtype))
+        return torch.nn.functional.linear(x, network.weight)
+
+    network.forward = forward
+    x = random(2, 4)
+    assert in_precision(network) is network
+    assert in_precision(network, torch.bfloat16)(x, 0).dtype == torch.float32
+    list(train(network, torch.optim.SGD(network.parameters()), cosine(9), x, steps=1, size=2,
+               autocast=torch.bfloat16))
+    assert inside == [(torch.float32, torch.bfloat16)] * 2
+    assert network.weight.dtype == network.weight.grad.dtype == torch.float32
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_labels_are_forgotten_as_often_as_asked():
@@ -319,12 +381,17 @@ def test_after_the_last_step_there_is_none():
 
 
 @pytest.mark.parametrize("options, words", [
-    (dict(images=torch.zeros(8, 1, dtype=torch.uint8)), "images must be of floating-point"),
+    (dict(images=torch.zeros(8, 1, dtype=torch.int64)), "images must be of floating-point"),
     (dict(labels=torch.zeros(7, dtype=int)), "labels must be 8, one an image; got 7"),
     (dict(steps=0), "steps must be a whole number >= 1; got 0"),
     (dict(size=0), "size must be a whole number >= 1; got 0"),
     (dict(start=-1), "start must be a whole number >= 0; got -1"),
     (dict(warmup=-1), "warmup must be a whole number >= 0; got -1"),
+    (dict(decay=-1), "decay must be a whole number >= 0; got -1"),
+    (dict(weight=np.ones(9)), "weight must be 10 finite numbers >= 0"),
+    (dict(weight=-np.ones(10)), "weight must be 10 finite numbers >= 0"),
+    (dict(part=(2, 2)), r"part must be \(rank, world\) with .*; got \(2, 2\)"),
+    (dict(part=(0, 3)), "size must be divisible among 3 processes; got 4"),
     (dict(lr=0), "lr must be > 0; got 0"), (dict(clip=0), "clip must be > 0; got 0"),
     (dict(drop=1.5), r"drop must be in \[0, 1\]; got 1.5"),
     (dict(drop=0.1), "drop must be 0 where there are no labels to forget; got 0.1"),
