@@ -1,4 +1,4 @@
-"""Recipes: all that decides what a training makes, as one value that checks, prints and saves itself.
+"""Recipes: all that decides what a training makes, as one value that checks and prints itself.
 
 They are starting points to be changed: `dataclasses.replace(FAST, batch=256)`.
 """

@@ -33,10 +33,10 @@ def run(recipe, images, labels, folder, *, held_out=None, device="cpu", seed=0, 
 
     images (N, C, H, W) uint8 and labels (N,) lie on the device. Every `log` steps the log gets a
     line; every `look` steps, by default twenty times in all, the averaged weights draw samples and
-    tell their loss on the `held_out` (images, labels). A checkpoint is written every `save` seconds,
-    at the end, and before Ctrl-C or SIGTERM has its way. In float32 on a CPU, what goes on is the
-    uninterrupted run bit for bit. Raises `ValueError` for a folder of another run, and `MemoryError`
-    with advice where the device has too little.
+    tell their loss on the `held_out` (images, labels). A checkpoint is written every `save`
+    seconds, at the end, and before Ctrl-C or SIGTERM has its way. In float32 on a CPU, what goes on
+    is the uninterrupted run bit for bit. Raises `ValueError` for a folder of another run, and
+    `MemoryError` with advice where the device has too little.
     """
     rank, world = _place()
     device, folder = torch.device(device), Path(folder)
@@ -121,7 +121,7 @@ def _made(recipe, seed, device):
 
 
 def _resume(folder, mark, parts, rank):
-    """(steps made, what else the keeper knew) of the folder's checkpoint; the log ends there, too."""
+    """`(steps made, what the keeper knew)` of the folder's checkpoint, where the log then ends."""
     folder.mkdir(parents=True, exist_ok=True)
     step, state = 0, {"seconds": 0.0, "since": []}
     if (folder / CHECKPOINT).exists():
@@ -162,15 +162,15 @@ def _resident(recipe, images, labels, device):
     if not config.classes:
         return images.to(device), None
     labels = torch.as_tensor(labels).long()
-    require(labels.shape == images.shape[:1] and 0 <= labels.min() and labels.max() < config.classes,
-            "labels", f"{len(images)} in 0..{config.classes - 1}, one an image", labels)
+    require(labels.shape == images.shape[:1] and labels.min() >= 0
+            and labels.max() < config.classes, "labels",
+            f"{len(images)} in 0..{config.classes - 1}, one an image", labels)
     return images.to(device), labels.to(device)
 
 
 def _fingerprint(images, labels):
-    crc = 0
-    for part in (images, labels):
-        crc = crc if part is None else zlib.crc32(np.ascontiguousarray(part), crc)
+    crc = zlib.crc32(np.ascontiguousarray(images))
+    crc = crc if labels is None else zlib.crc32(np.ascontiguousarray(labels), crc)
     return f"{len(images)} images, CRC {crc:08x}"
 
 
@@ -185,20 +185,21 @@ def _place():
 def _signals(again):
     """A list for SIGTERM and Ctrl-C to be put in, to be obeyed between two steps. With `again` a
     second one is obeyed at once; `torchrun` may send it twice itself."""
-    asked, usual = [], {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    usual = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM) if main}
+    asked = []
 
     def ask(number, frame):
         asked.append(number)
         if again:
             signal.signal(number, usual[number])
 
-    ours = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    for number in usual if ours else ():
+    for number in usual:
         signal.signal(number, ask)
     try:
         yield asked
     finally:
-        for number, handler in usual.items() if ours else ():
+        for number, handler in usual.items():
             signal.signal(number, handler)
 
 

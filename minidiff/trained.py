@@ -1,4 +1,4 @@
-"""What a run has made of a network: take it from the folder, look at its samples and at its loss."""
+"""What a run has made of a network: take it from the folder, see its samples and its loss."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -15,7 +15,7 @@ from minidiff.schedule import cosine, flow, karras
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 from minidiff.nn import EMA, MLP, Seeds, UNet, UNetConfig, checkpoint  # noqa: E402
 from minidiff.nn.seeds import stream  # noqa: E402
-from minidiff.train import batch, in_precision, loss, train  # noqa: E402
+from minidiff.train import _dropout, batch, in_precision, loss, train  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -204,6 +204,16 @@ def test_dropout_differs_from_step_to_step_and_leaves_the_global_state(tmp_path)
     for _ in range(3):
         torch.rand(7)
     assert torch.equal(now, torch.get_rng_state())  # only our own draws have moved it
+
+
+def test_dropout_is_another_in_each_process():
+    """In the first it is what it is without others."""
+    draws = []
+    for rank in (0, 1):
+        with _dropout(5, 3, torch.device("cpu"), rank):
+            draws.append(torch.rand(9))
+    assert torch.equal(draws[0], torch.rand(9, generator=stream(5, 3, "dropout")))
+    assert not torch.equal(*draws)
 
 
 def straight(value=1.0):

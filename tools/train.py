@@ -25,7 +25,7 @@ from minidiff.run import run
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 RECIPES = {"ddpm": DDPM, "fast": FAST, "tiny": TINY}
-HELD_OUT = 1024  # images at most that tell the loss, of those that are not trained on
+HELD_OUT = 512  # images at most that tell the loss, of those that are not trained on
 
 
 def main(arguments):
@@ -75,6 +75,7 @@ def placed(device):
     """`(rank, device)` of this process, of which `torchrun` may have started several."""
     device = device or ("cuda" if torch.cuda.is_available() else
                         "mps" if torch.backends.mps.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True  # sizes stay: find each convolution's best way once
     if "LOCAL_RANK" not in os.environ:
         return 0, device
     if device == "cuda":
