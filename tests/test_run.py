@@ -108,8 +108,9 @@ def test_steps_are_those_of_train_by_the_recipe(whole, tmp_path):
     theirs = load(whole[0])[0]
     for a, b in zip(ema.network.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
-    other = next(iter(go(tmp_path, seed=1)))
-    assert other.loss != whole[1][0].loss
+    assert next(go(tmp_path, seed=1)).loss != whole[1][0].loss
+    first, other = (minidiff.run._made(RECIPE, seed, torch.device("cpu"))[0] for seed in (0, 1))
+    assert not torch.equal(first.first.weight, other.first.weight)
 
 
 # Killed and stopped.
@@ -183,6 +184,13 @@ def test_checkpoints_are_as_often_as_asked(tmp_path, monkeypatch):
     assert saved == [1, 2, 3, 4, 5, 6, 6]
 
 
+def test_signals_do_what_they_did_when_the_run_is_over(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for _ in go(tmp_path, replace(RECIPE, steps=6)):
+        assert signal.getsignal(signal.SIGTERM) is not before[1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_seconds_add_up_over_all_sessions(tmp_path, monkeypatch):
     """A clock that says 10 s more each time it is asked: so the second session begins later."""
     clock = iter(range(0, 10**6, 10))
@@ -252,14 +260,15 @@ def test_bf16_and_channels_last_keep_the_weights_and_go_on(tmp_path):
     assert [now.loss for now in rest] == pytest.approx([now.loss for now in first[5:]], rel=0.05)
     assert all(value.dtype == torch.float32 for value in tensors(tmp_path / "a").values())
 
-    network, adam, ema = minidiff.run._made(recipe, 0, torch.device("cpu"))
-    checkpoint.load(tmp_path / "a" / "checkpoint.safetensors", network, adam, ema)
+    network, adam, ema = parts = minidiff.run._made(recipe, 0, torch.device("cpu"))
+    checkpoint.load(tmp_path / "a" / "checkpoint.safetensors", *parts)
     before = {p: dict(slot) for p, slot in adam.state.items()}
-    minidiff.run._settle(adam, fused=True)
-    assert adam.param_groups[0]["fused"]
+    minidiff.run._resume(tmp_path / "a", {}, parts, 0)
     for p, slot in adam.state.items():
         assert slot["exp_avg"].stride() == slot["exp_avg_sq"].stride() == p.stride()
         assert all(torch.equal(slot[name], before[p][name]) for name in slot)
+    minidiff.run._settle(adam, fused=True)
+    assert adam.param_groups[0]["fused"]
     assert any(not p.is_contiguous() for p in adam.state)
 
 
