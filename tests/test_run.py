@@ -182,12 +182,18 @@ def test_checkpoints_are_as_often_as_asked(tmp_path, monkeypatch):
     for seconds in (0.0, 1e9):
         list(go(tmp_path / str(seconds), replace(RECIPE, steps=6), save=seconds))
     assert saved == [1, 2, 3, 4, 5, 6, 6]
+    clock = [0.0]
+    monkeypatch.setattr(minidiff.run.time, "monotonic", lambda: clock[0])
+    for _ in go(tmp_path / "two", replace(RECIPE, steps=6), save=2.0):
+        clock[0] += 1  # a second a step
+    assert saved[7:] == [3, 5, 6]
 
 
 def test_signals_do_what_they_did_when_the_run_is_over(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    for _ in go(tmp_path, replace(RECIPE, steps=6)):
+    for _ in go(tmp_path, replace(RECIPE, steps=5, decay=0)):
         assert signal.getsignal(signal.SIGTERM) is not before[1]
+    assert (tmp_path / "samples-40.png").exists()  # at the end, whatever `look` says
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
