@@ -5,11 +5,12 @@
     python book.py normalise [FILE ...]                 run chapters, bring them to normal form
     python book.py handout [FOLDER]                     write the book for a class, no solutions
     python book.py train cifar10 [...]                  train on CIFAR-10, or go on where it stopped
+    python book.py sample runs/cifar10-fast [...]       draw images with what was trained
 
 Whatever else follows `lab` goes to JupyterLab (`--port 9999`), whatever follows `test` to pytest
-(`-k schedule`), and `train` to tools/train.py, which says what there is. `lab --light` leaves PyTorch
-out; chapters 1-6 do without it. The environment lives in `.venv` beside this file; delete that
-folder and nothing of it remains.
+(`-k schedule`), `train` and `sample` to their files in tools/, which say what there is.
+`lab --light` leaves PyTorch out; chapters 1-6 do without it. The environment lives in `.venv`
+beside this file; delete that folder and nothing of it remains.
 """
 import sys
 
@@ -75,6 +76,7 @@ COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
     "normalise": (tool("normalise"), {"lab", "torch"}),
     "handout": (tool("handout"), {"lab"}),
     "train": (tool("train"), {"lab", "torch"}),
+    "sample": (tool("sample"), {"lab", "torch"}),
 }
 
 

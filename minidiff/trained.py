@@ -6,22 +6,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minidiff.denoise import clipped, denoiser
+from minidiff.denoise import clipped, denoiser, guided
 from minidiff.errors import require
 from minidiff.nn import EMA, Seeds, UNet, checkpoint
+from minidiff.nn.unet import whole
 from minidiff.recipes import Recipe
-from minidiff.sampler import ddim, last
+from minidiff.sampler import ddim, ddpm, dpmpp_2m, heun, last, sde
 from minidiff.train import in_precision, loss, numbers
 
 CHECKPOINT = "checkpoint.safetensors"
 BANDS = 10  # of noise levels, for `validate`
 DTYPES = {"float32": None, "bf16": torch.bfloat16}
+RANDOM = {"ddpm": ddpm, "sde": sde}  # they draw noise on the way
+SOLVERS = {"ddim": ddim, "heun": heun, "dpmpp_2m": dpmpp_2m, **RANDOM}
 
 
 def load(folder, device="cpu"):
-    """`(network, recipe)` of the folder's run, with the averaged weights, for `samples`."""
-    path = Path(folder) / CHECKPOINT
-    mark = checkpoint.about(path)[1]["run"]
+    """`(network, recipe)` of the folder's run, or of a checkpoint in it, with the averaged weights.
+
+    Raises `ValueError` where there is no checkpoint, or none of a run.
+    """
+    path = Path(folder)
+    path = path if path.is_file() else path / CHECKPOINT
+    require(path.is_file(), "folder", f"a run's, with {CHECKPOINT} in it", str(folder))
+    mark = (checkpoint.about(path)[1] or {}).get("run")
+    require(mark, f"checkpoint {path}", "of a run", "another network's")
     recipe = Recipe(**{field.name: mark[field.name] for field in fields(Recipe)})
     ema = EMA(UNet(recipe.network), recipe.half_life)
     checkpoint.load(path, ema.source, ema=ema)
@@ -52,25 +61,63 @@ def validate(network, recipe, images, labels=None):
 
 
 @torch.no_grad()
-def samples(network, recipe, count=64, steps=50, seed=0, labels=None):
-    """Images (count, C, H, W) in [-1, 1] by DDIM, from the noise of seeds seed, seed + 1, ...
+def samples(network, recipe, count=64, steps=50, seed=0, labels=None, solver="ddim", w=1.0,
+            batch=256):
+    """Images (count, C, H, W) in [-1, 1] by one of the `SOLVERS`, from noise of seeds seed + i.
 
-    By default image i is of class i modulo the classes, where there are any.
+    Image i is the same in any batch, but for rounding. By default its label is i modulo the
+    classes, where there are any; `labels` (count,) are others, of which `classes` means "not told".
+    The steps are even in t, and no more than the recipe's T. Guidance, of `denoise.guided`'s w,
+    asks for a training that dropped labels. Raises `ValueError` for what can't be sampled.
     """
-    network.eval()
     config, device = recipe.network, next(network.parameters()).device
-    T = recipe.T
-    rows = np.floor(np.linspace(0, T, min(steps, T) + 1) + 0.5).astype(int)
-    table = recipe.table.select(rows)
-    if config.classes:
-        labels = torch.arange(count) % config.classes if labels is None else torch.as_tensor(labels)
-    told = () if labels is None else (labels.to(device),)
-    said = in_precision(network, DTYPES[recipe.precision])
-    denoise = denoiser(lambda x, c: said(x, c, *told), table, recipe.kind,
-                       condition=recipe.levels[rows])
-    noise = Seeds(range(seed, seed + count), device)
-    x = noise.standard_normal((count, config.channels, config.size, config.size))
-    return last(ddim(clipped(denoise, table), table, table.sigma.item(-1) * x)).clamp(-1, 1)
+    for name, value in (("count", count), ("steps", steps), ("batch", batch)):
+        require(whole(value, 1), name, "a whole number >= 1", value)
+    require(whole(seed, 0) and seed + count <= 2**32, "seed", f"in 0..2³² - {count}", seed)
+    require(solver in SOLVERS, "solver", f"one of {tuple(SOLVERS)}", solver)
+    require(w == 1 or recipe.drop > 0, "w", "1, as no label was ever dropped in training", w)
+    labels = _labels(config.classes, count, labels)
+    network.eval()
+    rows = np.floor(np.linspace(0, recipe.T, min(steps, recipe.T) + 1) + 0.5).astype(int)
+    table, made = recipe.table.select(rows), []
+    for i in range(0, count, batch):
+        n = min(batch, count - i)
+        noise = Seeds(range(seed + i, seed + i + n), device)
+        x = table.sigma.item(-1) * noise.standard_normal(
+            (n, config.channels, config.size, config.size))
+        names = None if labels is None else labels[i:i + n].to(device)
+        denoise = _denoiser(network, recipe, rows, names, w)
+        drawn = (noise,) if solver in RANDOM else ()
+        made.append(last(SOLVERS[solver](denoise, table, x, *drawn)).clamp(-1, 1))
+    return torch.cat(made)
+
+
+def _labels(classes, count, labels):
+    """The labels (count,) as asked for or by default; None where there are no classes."""
+    require(classes or labels is None, "labels", "left out: the network has no classes", labels)
+    if not classes:
+        return None
+    labels = torch.arange(count) % classes if labels is None else torch.as_tensor(labels)
+    require(labels.shape == (count,) and 0 <= labels.min() and labels.max() <= classes, "labels",
+            f"{count} in 0..{classes}, where {classes} means not told", labels.tolist())
+    return labels
+
+
+def _denoiser(network, recipe, rows, labels, w):
+    """What the recipe's network makes of x on these rows of its table."""
+    said, table = in_precision(network, DTYPES[recipe.precision]), recipe.table.select(rows)
+
+    def asked(*names):
+        return denoiser(lambda x, c: said(x, c, *names), table, recipe.kind,
+                        condition=recipe.levels[rows])
+
+    told = asked() if labels is None else asked(labels)
+    return clipped(told if w == 1 else guided(told, asked(), w), table)
+
+
+def pixels(images):
+    """Images (N, C, H, W) in [-1, 1] as bytes, (N, H, W, C), an array."""
+    return ((images.cpu() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 def picture(images, path, columns=8):
@@ -80,6 +127,6 @@ def picture(images, path, columns=8):
     n, C, H, W = images.shape
     require(n % columns == 0 and C in (1, 3), "images", f"rows of {columns}, grey or in colours",
             tuple(images.shape))
-    pixels = ((images.cpu() + 1) * 127.5).round().clamp(0, 255).byte()
-    grid = pixels.reshape(n // columns, columns, C, H, W).permute(0, 3, 1, 4, 2)
-    Image.fromarray(grid.reshape(n // columns * H, columns * W, C).squeeze(2).numpy()).save(path)
+    grid = pixels(images).reshape(n // columns, columns, H, W, C).swapaxes(1, 2)
+    grid = grid.reshape(n // columns * H, columns * W, C)
+    Image.fromarray(grid if C == 3 else grid[..., 0]).save(path)
