@@ -45,6 +45,28 @@ def check_pictures(widget, make, states):
     assert widget.draw(**states[0]) == first == make().draw(**states[0])
 
 
+def check_quick(widget, make):
+    """Made within 1.5 s of CPU time, redrawn within 60 ms."""
+    start = time.process_time()
+    make()
+    assert time.process_time() - start < 1.5
+    assert redraw_seconds(widget) <= 0.060
+
+
+def lively_unet(config, strength):
+    """A U-Net that hasn't been trained, and whose zero layers aren't zero."""
+    import torch
+
+    from minidiff.nn import UNet
+
+    network, generator = UNet(config), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(strength * torch.randn(weight.shape, generator=generator)
+                        / weight[0].numel() ** 0.5)
+    return network.eval()
+
+
 def check_forms(widget):
     """A widget has three forms, and the saved one is small and tells what it shows."""
     bundle = widget._repr_mimebundle_()
