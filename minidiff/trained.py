@@ -86,7 +86,7 @@ def samples(network, recipe, count=64, steps=50, seed=0, labels=None, solver="dd
         x = table.sigma.item(-1) * noise.standard_normal(
             (n, config.channels, config.size, config.size))
         names = None if labels is None else labels[i:i + n].to(device)
-        denoise = _denoiser(network, recipe, rows, names, w)
+        denoise = _denoiser(network, recipe, table, recipe.levels[rows], names, w)
         drawn = (noise,) if solver in RANDOM else ()
         made.append(last(SOLVERS[solver](denoise, table, x, *drawn)).clamp(-1, 1))
     return torch.cat(made)
@@ -103,13 +103,12 @@ def _labels(classes, count, labels):
     return labels
 
 
-def _denoiser(network, recipe, rows, labels, w):
-    """What the recipe's network makes of x on these rows of its table."""
-    said, table = in_precision(network, DTYPES[recipe.precision]), recipe.table.select(rows)
+def _denoiser(network, recipe, table, levels, labels, w):
+    """What the recipe's network makes of x on this table, where it is told these levels."""
+    said = in_precision(network, DTYPES[recipe.precision])
 
     def asked(*names):
-        return denoiser(lambda x, c: said(x, c, *names), table, recipe.kind,
-                        condition=recipe.levels[rows])
+        return denoiser(lambda x, c: said(x, c, *names), table, recipe.kind, condition=levels)
 
     told = asked() if labels is None else asked(labels)
     return clipped(told if w == 1 else guided(told, asked(), w), table)

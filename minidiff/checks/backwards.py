@@ -2,13 +2,11 @@
 
 import numpy as np
 
-from minidiff.checks.judge import Exercise
+from minidiff.checks.judge import NOTHING, Exercise
 from minidiff.denoise import clipped
 from minidiff.process import posterior, transition
 from minidiff.sampler import ddpm, last
 from minidiff.schedule import cosine, flow, linear
-
-NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 
 
 def mistake_a(denoise, schedule, x, rng):

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from minidiff.checks.judge import Exercise
+from minidiff.checks.judge import NOTHING, Exercise
 from minidiff.data import eight_gaussians
 from minidiff.mixture import GaussianMixture
-
-NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 
 
 def sub_vp_with(drift=lambda beta, e: NOTHING, noise=lambda beta, e: NOTHING):

@@ -9,6 +9,7 @@ import numpy as np
 
 from minidiff.checks.reply import Hindrance, arrays, outcome, require_kind
 
+NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 REPAIRS = {  # what an answer m may be -> what would mend it, r being the right one
     "The size is right and the sign is flipped.": lambda m, r: -m,
     "That is one over the right answer.": lambda m, r: 1 / m,

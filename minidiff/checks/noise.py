@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from minidiff.checks.judge import Exercise
+from minidiff.checks.judge import NOTHING, Exercise
 from minidiff.process import transition
 from minidiff.schedule import Schedule, cosine, flow, linear
-
-NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 
 
 def mistake_a(x, beta, z):

@@ -4,12 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minidiff.checks.judge import Exercise
+from minidiff.checks.judge import NOTHING, Exercise
 from minidiff.data import eight_gaussians
 from minidiff.mixture import GaussianMixture
 from minidiff.schedule import cosine, flow, karras, linear
 
-NOTHING = float("nan")  # a typical error's word on a part that it doesn't touch
 TABLES = {"linear(20, 0.01, 0.3)": linear(20, 0.01, 0.3), "cosine(20)": cosine(20),
           "flow(20)": flow(20), "karras(20)": karras(20)}
 
