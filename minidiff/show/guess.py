@@ -55,8 +55,7 @@ def guess(denoisers, schedule, images, seed=0):
     `images` maps two or more names to pictures (1, H, W), arrays or tensors, and `denoisers` two or
     more names to functions `denoise(x, t) -> (x0, eps)` on this schedule, for batches x of all the
     pictures in their order, again and again. All noise levels share one eps. The numbers: signal,
-    alpha², the picture's share of x_t's variance; jump and walked, by how much the guess and the
-    walk's end are off per pixel (rms).
+    alpha²; jump and walked, by how much the guess and the walk's end are off per pixel (rms).
     """
     for name, given in (("denoisers", denoisers), ("images", images)):
         require(len(given) >= 2, name, "two or more by name", tuple(given))
@@ -113,8 +112,8 @@ def guess(denoisers, schedule, images, seed=0):
         {"t": Slider("noise level t", stops[0], T, T // STEPS, T // 2, stride=T // 10),
          "image": Choice("picture", tuple(images), next(iter(images))),
          "told": Choice("the network is", tuple(denoisers), next(iter(denoisers)))},
-        readout="t = {t}, {signal:.0%} of the variance is the picture's: the guess is off by "
-                "{jump:.2f} a pixel, the end of the walk by {walked:.2f}",
+        readout="t = {t}, α² = {signal:.2f}: the guess is off by {jump:.2f} a pixel, the end of the "
+                "walk by {walked:.2f}",
         alt="A digit, the digit with noise, the network's guess of it in one jump, and where the "
             "sampler ends that starts there: at little noise all are the same digit, at much noise "
             "the guess is a blur, and the walk ends sharp, at another digit.",
