@@ -238,9 +238,22 @@ def until(widget, form, holds, what):
     return seen
 
 
+def rest(widget, form, still_ms=200):
+    """What the widget shows once nothing moves in it any more, and no kernel is at work on it."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        seen = look(widget, form)
+        widget.page.wait_for_timeout(still_ms)
+        if form is LIVE:
+            sync_api.expect(widget.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+        if look(widget, form) == seen:
+            return seen
+        assert time.monotonic() < end, "it does not come to rest"
+
+
 def changes(widget, form, act, what, line=True):
     """Do something that must change the picture and the line; what both were before."""
-    before = look(widget, form)
+    before = rest(widget, form)
     act()
     until(widget, form, lambda seen: seen.pixels != before.pixels
           and (seen.line != before.line or not line), what)
@@ -272,7 +285,7 @@ def by_key(widget, form, slider):
         key, back = back, key
     before = changes(widget, form, lambda: slider.press(key), f"its slider does not follow {key}")
     assert slider.evaluate(RANGE)[1] != now
-    widget.page.wait_for_timeout(200)  # a live one's kernel may still be confirming the first key
+    rest(widget, form)  # a live one's kernel may still be confirming the first key
     slider.press(back)
     until(widget, form, lambda seen: seen == before, "one state, two pictures")
 
@@ -284,7 +297,7 @@ def by_mouse(widget, form, slider, track):
     y, goal = box["y"] + box["height"] / 2, 0.2 if now > (least + greatest) / 2 else 0.8
     changes(widget, form, lambda: mouse.click(box["x"] + goal * box["width"], y),
             "its slider does not follow a click")
-    widget.page.wait_for_timeout(400)  # the live handle glides to where it was sent
+    rest(widget, form, 400)  # the live handle glides to where it was sent
 
     def drag():
         share = (slider.evaluate(RANGE)[1] - least) / (greatest - least)
@@ -305,9 +318,7 @@ def halt(widget, form):
     with suppress(sync_api.TimeoutError):  # of few stops, it may have come to its end
         widget.locator(".widget-play button:visible, button:has-text('Pause')").first.click(
             timeout=2000)
-    end = time.monotonic() + PATIENCE_S
-    while look(widget, form) != (widget.page.wait_for_timeout(400) or look(widget, form)):
-        assert time.monotonic() < end, "it does not pause"
+    rest(widget, form, 400)
 
 
 def one_stride_only(widget):
