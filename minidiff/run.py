@@ -1,7 +1,8 @@
 """A training that lasts: it shows itself, survives being killed, and goes on from where it was.
 
-All is in one folder: `checkpoint.safetensors`, `log.jsonl` and `samples-<images seen>.png`. Under
-`torchrun` every process calls `run` alike; the first of them writes.
+All is in one folder: `checkpoint.safetensors`, `log.jsonl`, and of each look, after so many images,
+`samples-<images>.png` and `weights-<images>.safetensors`. Under `torchrun` every process calls
+`run` alike; the first of them writes.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from minidiff.errors import require
 from minidiff.nn import EMA, UNet, checkpoint
 from minidiff.nn.seeds import stream
 from minidiff.train import train
-from minidiff.trained import CHECKPOINT, DTYPES, picture, samples, validate
+from minidiff.trained import CHECKPOINT, DTYPES, keep_weights, picture, samples, validate
 
 LOG = "log.jsonl"
 SPEED = ("channels_last", "compile")  # what may be another when a run goes on
@@ -32,10 +33,10 @@ def run(recipe, images, labels, folder, *, held_out=None, device="cpu", seed=0, 
     """Train by the recipe, or go on where the folder's run was left; yields each `train.Step`.
 
     images (N, C, H, W) uint8 and labels (N,) lie on the device. Every `log` steps the log gets a
-    line; every `look` steps, by default twenty times in all, the averaged weights draw samples and
-    tell their loss on the `held_out` (images, labels). A checkpoint is written every `save`
-    seconds, at the end, and before Ctrl-C or SIGTERM has its way. In float32 on a CPU, what goes on
-    is the uninterrupted run bit for bit. Raises `ValueError` for a folder of another run, and
+    line; every `look` steps, by default twenty times in all, the averaged weights are kept, draw
+    samples and tell their loss on the `held_out` (images, labels). A checkpoint is written every
+    `save` seconds, at the end, and before Ctrl-C or SIGTERM has its way. In float32 on a CPU, what
+    goes on is the uninterrupted run bit for bit. Raises `ValueError` for a folder of another run, and
     `MemoryError` with advice where the device has too little.
     """
     rank, world = _place()
@@ -83,6 +84,9 @@ def _keeper(recipe, folder, mark, past, parts, held_out, log, look, save):
         with open(folder / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    def state():
+        return {"run": mark, "since": since, "seconds": before + time.monotonic() - begun}
+
     def keep(now, end, stop):
         nonlocal saved
         since.append(now.loss)
@@ -96,9 +100,9 @@ def _keeper(recipe, folder, mark, past, parts, held_out, log, look, save):
                 write(now, valid=sum(levels.values()) / len(levels), levels=levels)
             picture(samples(ema.network, recipe, 8 * columns), folder / f"samples-{ema.seen}.png",
                     columns)
+            keep_weights(folder / f"weights-{ema.seen}.safetensors", now.step, state(), ema)
         if end or stop or time.monotonic() - saved >= save:  # last: nothing above is then lost
-            state = {"run": mark, "since": since, "seconds": before + time.monotonic() - begun}
-            checkpoint.save(folder / CHECKPOINT, now.step, state, *parts)
+            checkpoint.save(folder / CHECKPOINT, now.step, state(), *parts)
             saved = time.monotonic()
         if stop and not end:
             print(f"\nStopped after step {now.step} of {recipe.steps}, which is saved in {folder}. "

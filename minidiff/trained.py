@@ -1,5 +1,6 @@
 """What a run has made of a network: take it from the folder, see its samples and its loss."""
 
+import copy
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,17 +25,28 @@ SOLVERS = {"ddim": ddim, "heun": heun, "dpmpp_2m": dpmpp_2m, **RANDOM}
 def load(folder, device="cpu"):
     """`(network, recipe)` of the folder's run, or of a checkpoint in it, with the averaged weights.
 
-    Raises `ValueError` where there is no checkpoint, or none of a run.
+    Those that `keep_weights` wrote are read alike. Raises `ValueError` where there is no
+    checkpoint, or none of a run.
     """
     path = Path(folder)
     path = path if path.is_file() else path / CHECKPOINT
     require(path.is_file(), "folder", f"a run's, with {CHECKPOINT} in it", str(folder))
-    mark = (checkpoint.about(path)[1] or {}).get("run")
-    require(mark, f"checkpoint {path}", "of a run", "another network's")
-    recipe = Recipe(**{field.name: mark[field.name] for field in fields(Recipe)})
-    ema = EMA(UNet(recipe.network), recipe.half_life)
-    checkpoint.load(path, ema.source, ema=ema)
+    state = checkpoint.about(path)[1] or {}
+    require(state.get("run"), f"checkpoint {path}", "of a run", "another network's")
+    recipe = Recipe(**{field.name: state["run"][field.name] for field in fields(Recipe)})
+    network = UNet(recipe.network).eval()
+    if state.get("averaged"):
+        checkpoint.load(path, network)
+        return network.to(device), recipe
+    ema = EMA(network, recipe.half_life)
+    checkpoint.load(path, network, ema=ema)
     return ema.network.to(device), recipe
+
+
+def keep_weights(path, step, state, ema):
+    """Write the averaged weights alone, in bf16: two bytes each, and all that sampling asks for."""
+    halves = copy.deepcopy(ema.network).bfloat16()
+    checkpoint.save(path, step, {**state, "averaged": True, "images": ema.seen}, halves)
 
 
 @torch.no_grad()
@@ -46,7 +58,7 @@ def validate(network, recipe, images, labels=None):
     training without weights has as its loss.
     """
     network.eval()
-    said, table = in_precision(network, DTYPES[recipe.precision]), recipe.table
+    said, table = _said(network, recipe), recipe.table
     middle = ((np.arange(BANDS) + 0.5) / BANDS * table.T).astype(int)
     total = dict.fromkeys(np.maximum(1, middle).tolist(), 0.0)
     for i in range(0, len(images), recipe.batch):
@@ -92,6 +104,12 @@ def samples(network, recipe, count=64, steps=50, seed=0, labels=None, solver="dd
     return torch.cat(made)
 
 
+def _said(network, recipe):
+    """The network in the recipe's precision; on a CPU in float32, as few can do bf16 well."""
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    return network if on_cpu else in_precision(network, DTYPES[recipe.precision])
+
+
 def _labels(classes, count, labels):
     """The labels (count,) as asked for or by default; None where there are no classes."""
     require(classes or labels is None, "labels", "left out: the network has no classes", labels)
@@ -105,7 +123,7 @@ def _labels(classes, count, labels):
 
 def _denoiser(network, recipe, table, levels, labels, w):
     """What the recipe's network makes of x on this table, where it is told these levels."""
-    said = in_precision(network, DTYPES[recipe.precision])
+    said = _said(network, recipe)
 
     def asked(*names):
         return denoiser(lambda x, c: said(x, c, *names), table, recipe.kind, condition=levels)

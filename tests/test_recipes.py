@@ -11,13 +11,14 @@ from minidiff.schedule import cosine, flow, linear
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 from minidiff.nn import UNet, UNetConfig, parameters  # noqa: E402
-from minidiff.recipes import DDPM, FAST, TINY, Recipe, min_snr  # noqa: E402
+from minidiff.recipes import DDPM, FAST, SMALL, TINY, Recipe, min_snr  # noqa: E402
 
-ALL = {"ddpm": DDPM, "fast": FAST, "tiny": TINY}
+ALL = {"ddpm": DDPM, "fast": FAST, "small": SMALL, "tiny": TINY}
 
 
 @pytest.mark.parametrize("name, least, most", [
-    ("ddpm", 35_746_307, 35_746_307), ("fast", 10_000_000, 15_000_000), ("tiny", 1, 200_000)])
+    ("ddpm", 35_746_307, 35_746_307), ("fast", 10_000_000, 15_000_000),
+    ("small", 2_737_507, 2_737_507), ("tiny", 1, 200_000)])
 def test_every_recipe_builds_its_network(name, least, most):
     with torch.device("meta"):
         assert least <= parameters(UNet(ALL[name].network)) <= most

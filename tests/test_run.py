@@ -47,11 +47,11 @@ def log(folder):
              if name not in ("seconds", "images_a_second")} for line in lines]
 
 
-def tensors(folder):
+def tensors(folder, name="checkpoint.safetensors"):
     """Network, average and moments as they are in the file."""
     from safetensors.torch import load_file
 
-    return load_file(folder / "checkpoint.safetensors")
+    return load_file(folder / name)
 
 
 def alike(one, other):
@@ -80,7 +80,8 @@ def test_what_a_run_leaves(whole):
         assert line["loss"] == pytest.approx(np.mean(losses[end - 4:end]))
         assert (line["lr"], line["norm"]) == (steps[end - 1].lr, steps[end - 1].norm)
     assert {path.name for path in folder.iterdir()} == {
-        "checkpoint.safetensors", "log.jsonl", "samples-48.png", "samples-96.png"}
+        "checkpoint.safetensors", "log.jsonl", "samples-48.png", "samples-96.png",
+        "weights-48.safetensors", "weights-96.safetensors"}
     network, recipe = load(folder)
     assert recipe == RECIPE and network.config == RECIPE.network and not network.training
     ema = tensors(folder)
@@ -91,6 +92,21 @@ def test_what_a_run_leaves(whole):
     assert lines[4]["valid"] == pytest.approx(np.mean(list(levels.values())))
     assert list(go(folder)) == []  # it is done
     assert log(folder) == lines
+
+
+def test_the_weights_of_every_look_are_kept_in_two_bytes_each(whole):
+    """The averaged ones, to bf16's eight bits, and what is needed to sample from them."""
+    folder = whole[0]
+    path, (best, recipe) = folder / "weights-96.safetensors", load(folder)
+    step, state = checkpoint.about(path)
+    assert (step, state["images"], state["run"]["seed"]) == (12, 96, 0) and state["seconds"] > 0
+    assert all(value.dtype == torch.bfloat16 for value in tensors(folder, path.name).values())
+    network, same = load(path)
+    assert same == recipe and not network.training
+    for ours, halves in zip(best.parameters(), network.parameters(), strict=True):
+        assert halves.dtype == torch.float32 and torch.equal(halves, ours.bfloat16().float())
+    earlier = load(folder / "weights-48.safetensors")[0]
+    assert not torch.equal(earlier.first.weight, network.first.weight)
 
 
 def test_steps_are_those_of_train_by_the_recipe(whole, tmp_path):
@@ -178,7 +194,8 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_way(number, whole, tmp_pat
 
 def test_checkpoints_are_as_often_as_asked(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(checkpoint, "save", lambda path, step, *rest: saved.append(step))
+    monkeypatch.setattr(checkpoint, "save", lambda path, step, *rest:
+                        path.name == "checkpoint.safetensors" and saved.append(step))
     for seconds in (0.0, 1e9):
         list(go(tmp_path / str(seconds), replace(RECIPE, steps=6), save=seconds))
     assert saved == [1, 2, 3, 4, 5, 6, 6]

@@ -20,11 +20,11 @@ from tqdm.auto import tqdm
 
 from minidiff.errors import require
 from minidiff.nn import UNet, parameters
-from minidiff.recipes import DDPM, FAST, TINY
+from minidiff.recipes import DDPM, FAST, SMALL, TINY
 from minidiff.run import run
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
-RECIPES = {"ddpm": DDPM, "fast": FAST, "tiny": TINY}
+RECIPES = {"ddpm": DDPM, "fast": FAST, "small": SMALL, "tiny": TINY}
 HELD_OUT = 512  # images at most that tell the loss, of those that are not trained on
 
 
@@ -42,8 +42,8 @@ def main(arguments):
                 count = parameters(UNet(recipe.network))
             print(f"{recipe}\n\n{name} has {count:,} parameters; {len(given[0]):,} images of "
                   f"{options.data}; on {device}; all is in {folder}", flush=True)
-        follow(run(recipe, *given, folder, held_out=held_out, device=device, seed=options.seed),
-               recipe, rank)
+        follow(run(recipe, *given, folder, held_out=held_out, device=device, seed=options.seed,
+                   look=options.look), recipe, rank)
     except (ValueError, ConnectionError, FloatingPointError, MemoryError) as error:
         return f"\n{error}"
     except KeyboardInterrupt:
@@ -68,6 +68,8 @@ def parsed(arguments):
     parser.add_argument("--folder", help="of the run, by default runs/DATA-RECIPE")
     parser.add_argument("--device", help="by default the best there is: cuda, mps or cpu")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--look", type=int, metavar="STEPS",
+                        help="between two pictures of samples, by default a twentieth of all")
     return parser.parse_args(arguments)
 
 
