@@ -6,9 +6,12 @@
     python book.py handout [FOLDER]                     write the book for a class, no solutions
     python book.py train cifar10 [...]                  train on CIFAR-10, or go on where it stopped
     python book.py sample runs/cifar10-fast [...]       draw images with what was trained
+    python book.py evaluate runs/cifar10-fast [...]     score them, real images beside them
+    python book.py classifier cifar10 [...]             train what judges them
+    python book.py record cifar10 [...]                 all of this, as the book's own record
 
 Whatever else follows `lab` goes to JupyterLab (`--port 9999`), whatever follows `test` to pytest
-(`-k schedule`), `train` and `sample` to their files in tools/, which say what there is.
+(`-k schedule`), whatever follows another to its file in tools/, which says what there is.
 `lab --light` leaves PyTorch out; chapters 1-6 do without it. The environment lives in `.venv`
 beside this file; delete that folder and nothing of it remains.
 """
@@ -77,6 +80,9 @@ COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
     "handout": (tool("handout"), {"lab"}),
     "train": (tool("train"), {"lab", "torch"}),
     "sample": (tool("sample"), {"lab", "torch"}),
+    "evaluate": (tool("evaluate"), {"lab", "torch"}),
+    "classifier": (tool("classifier"), {"lab", "torch"}),
+    "record": (tool("record"), {"lab", "torch"}),
 }
 
 

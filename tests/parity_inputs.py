@@ -281,4 +281,6 @@ TRIALS = {
         f(*(cloud.denoiser(table) for cloud in (eight_gaussians(), two_moons())), w)(
             rng.standard_normal((4, 2)), t)
         for table in TABLES for w in (0.0, 0.5, 1.0, 3.0) for t in (1, 12, np.array([3, 1, 12, 7]))],
+    "minidiff.recipes.min_snr": lambda f, rng: [
+        f(table, kind, *gamma) for table in TABLES for kind in KINDS[:4] for gamma in ((), (1.0,))],
 }

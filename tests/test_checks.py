@@ -13,7 +13,7 @@ import pytest
 from conftest import BOOK, CHAPTERS, code_cells
 
 import minidiff.checks
-from minidiff.checks import noise, unet
+from minidiff.checks import cifar10, noise, unet
 from minidiff.checks.judge import Exercise
 from minidiff.checks.reply import outcome
 from minidiff.denoise import clipped, guided
@@ -146,8 +146,8 @@ BAD_FUNCTION = {
     "text": (lambda *_: "text", "you have text"),
     "a dict": (lambda *_: {}, "you have something of type dict"),
     "complex": (lambda *_: np.full((1, 1), 1j), "wanted"),
-    "ragged": (lambda *_: [1, [2, [3]]], "numbers are wanted"),
-    "wrong shape": (lambda *_: np.zeros((2, 3)), r"is of shape \(\d"),
+    "ragged": (lambda *_: [1, [2, [3]]], "numbers are wanted|results are wanted"),
+    "wrong shape": (lambda *_: np.zeros((2, 3)), r"is of shape \(\d|results are wanted"),
     "too many": (lambda *_: (1, 2, 3), "results are wanted|shape"),
     "a generator": (lambda *_: (x for x in "ab"), "you have something of type generator"),
 }
@@ -275,6 +275,97 @@ def test_the_chapters_broken_step_is_recognised():
 
     verdict = unet.guided_step.verdict(broken)
     assert all(words in verdict for words in ("At w = 1", "goes out again", "your eps don't make x"))
+
+
+# Chapter 9's answers, beside what they are about.
+
+def test_cost_is_what_pytorch_counts():
+    torch = pytest.importorskip("torch", reason="the torch extra is not installed")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from minidiff.nn.blocks import Attention, Residual
+    E = 8
+    for size, n, m in cifar10.cost.cases.values():
+        with torch.device("meta"):
+            blocks = (Residual(n, m, E, 4, 0.0), Attention(m, 4, 2))
+            given = ((torch.empty(1, n, size, size), torch.empty(1, E)),
+                     (torch.empty(1, m, size, size),))
+        counted = []
+        for block, arguments in zip(blocks, given):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                block(*arguments)
+            counted.append(counter.get_total_flops())
+        assert (counted[0] - 2 * E * m, counted[1]) == cifar10.cost.right(size, n, m)
+
+
+def test_weights_are_min_snr_of_v():
+    pytest.importorskip("torch", reason="the torch extra is not installed")
+    from minidiff.recipes import min_snr
+    from minidiff.schedule import cosine
+
+    table = cosine(100)
+    for gamma in (0.5, 5.0):
+        of_eps, capped = cifar10.weights.right(table.alpha[1:], table.sigma[1:], gamma)
+        assert np.allclose(capped, min_snr(table, "v", gamma)[1:], rtol=1e-9, atol=0)
+        assert np.allclose(of_eps, min_snr(table, "v", np.inf)[1:], rtol=1e-9, atol=0)
+
+
+def by_pieces(mean_a, cov_a, mean_b, cov_b):
+    """Through the symmetric product, with each sum written out."""
+    values, vectors = np.linalg.eigh(cov_a)
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
+    mixed = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root)).sum()
+    return sum((mean_a - mean_b) ** 2) + sum(np.diag(cov_a + cov_b)) - 2 * mixed
+
+
+FRECHET = {
+    "the symmetric product": by_pieces,
+    "eigenvalues": lambda a, A, b, B: (
+        np.linalg.norm(a - b) ** 2
+        + np.trace(A + B) - 2 * np.sqrt(np.linalg.eigvals(A @ B).real).sum()),
+    "SciPy's root": lambda a, A, b, B: (
+        (a - b) @ (a - b) + np.trace(
+            A + B - 2 * pytest.importorskip("scipy.linalg").sqrtm(A @ B).real)),
+    "Cholesky and singular values": lambda a, A, b, B: (
+        (a - b) @ (a - b) + np.trace(A) + np.trace(B) - 2 * np.linalg.svd(
+            np.linalg.cholesky(A).T @ np.linalg.cholesky(B), compute_uv=False).sum()),
+}
+
+
+@pytest.mark.parametrize("way", FRECHET)
+def test_frechet_is_right_by_any_way(way):
+    assert cifar10.frechet.verdict(FRECHET[way]).startswith("Right. ")
+
+
+def test_scaled_takes_whole_numbers():
+    def whole(*given):
+        steps, warmup, lr, half_life = cifar10.scaled.right(*given)
+        return round(steps), round(warmup), lr, round(half_life)
+
+    assert cifar10.scaled.verdict(whole).startswith("Right. ")
+
+
+# Its two mistakes: what is said of them, and that they are no more than that.
+
+def test_mistake_a_takes_neighbours_of_a_colour_for_a_pixels_colours():
+    raw = np.arange(2 * 3072).reshape(2, 3072)
+    images = cifar10.mistake_a(raw)
+    assert images.shape == (2, 3, 32, 32)
+    assert np.array_equal(images[1, :, 0, 0], raw[1, :3])
+    assert np.array_equal(np.sort(images.reshape(2, -1)), raw)
+
+
+def test_mistake_b_leaves_out_the_last_row():
+    torch = pytest.importorskip("torch", reason="the torch extra is not installed")
+    from minidiff.recipes import TINY
+    asked = []
+
+    def network(x, c, labels):
+        asked.append(float(c))
+        return torch.zeros_like(x)
+
+    cifar10.mistake_b(network, TINY, None, torch.ones(1, 1, 8, 8), steps=5)
+    assert np.allclose(asked, TINY.levels[[800, 600, 400, 200]])
 
 
 # The chapters: an exercise has a check and a solution, and the other way round.

@@ -8,8 +8,6 @@ goes on. All arms with eight seeds take about twenty minutes on one core.
 """
 
 import argparse
-import csv
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import rowfile
 from minidiff import data
 from minidiff.denoise import clipped, denoiser
-from minidiff.errors import require
 from minidiff.nn import EMA, Seeds, UNet, UNetConfig
 from minidiff.nn.blocks import Down, Stage, Up
 from minidiff.sampler import ddim, last
@@ -160,35 +158,13 @@ def trained(arm, seed, steps, pictures, judged):
             for weights, net in (("ema", ema.network), ("last", network))]
 
 
-def read(path):
-    """The rows of a record, none where there is no file. Raises `ValueError` for a damaged one."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        head, *lines = list(csv.reader(file)) or [[]]
-    require(head == list(Row._fields), str(path), f"a record with columns {Row._fields}", head)
-    return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
+def fits(row):
+    """Is it one of this record's?"""
+    return (row.arm in ARMS and row.weights in ("ema", "last") and row.loss > 0
+            and 0 <= row.agreement <= 1)
 
 
-def _row(line, place):
-    try:
-        row = Row(*(kind(word) for kind, word in zip((str, int, int, str, float, float), line,
-                                                     strict=True)))
-        whole = (row.arm in ARMS and row.weights in ("ema", "last") and row.loss > 0
-                 and 0 <= row.agreement <= 1)
-    except ValueError:
-        whole = False
-    require(whole, place, "a row of the record", line)
-    return row
-
-
-def write(path, rows):
-    """Put the rows in the place of the file, which is whole at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
-    os.replace(part, path)
+read, write = rowfile.of(Row, fits)
 
 
 def main(words=None):

@@ -64,8 +64,9 @@ def handout(folder, root=ROOT):
     for file in FILES:
         shutil.copy(root / file, folder)
     target.mkdir()
-    if (source / "records").is_dir():  # what was measured once and is plotted by a chapter
-        shutil.copytree(source / "records", target / "records")
+    for name in ("records", "weights"):  # what was measured, or trained, once
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
     for file, nb in chapters.items():
         write(target / file, dumps(nb))
     write(target / "checksums.txt", checksums(target))

@@ -16,8 +16,10 @@ from minidiff.show.stochastic import stochastic
 from minidiff.show.style import DATA, GROUPS, LEARNED, NOISE, SIGNAL, style
 from minidiff.show.tape import tape
 from minidiff.show.training import training
+from minidiff.show.trajectories import trajectories
 from minidiff.show.walk import walk
 
 __all__ = ["DATA", "GROUPS", "LEARNED", "NOISE", "SIGNAL", "Choice", "Explorable", "Picture",
            "Slider", "attention", "features", "field", "guess", "langevin", "noising",
-           "objectives", "reverse", "solvers", "stochastic", "style", "tape", "training", "walk"]
+           "objectives", "reverse", "solvers", "stochastic", "style", "tape", "training",
+           "trajectories", "walk"]
