@@ -79,7 +79,7 @@ def test_every_stage_is_a_command_that_its_tool_understands(commands, tmp_path):
     runs = tmp_path / "runs"
     judge = runs / "cifar10-classifier" / "classifier.safetensors"
     assert asked["classifier"].folder == str(judge.parent) and asked["classifier"].epochs == 2
-    assert asked["classifier"].name == "CIFAR-10, a copy"
+    assert asked["classifier"].name == asked["evaluate"].name == "CIFAR-10, a copy"
     assert asked["train"].folder == str(runs / "cifar10-small") and asked["train"].look == 700
     assert asked["evaluate"].run == runs / "cifar10-small" and asked["evaluate"].all
     assert (asked["evaluate"].n, asked["quality"].n) == (30, 20)

@@ -78,6 +78,7 @@ def parsed(arguments):
     parser.add_argument("run", type=Path, help="the folder of a training, or a file of weights")
     parser.add_argument("--data", default="cifar10",
                         help="cifar10, the default; shapes; where CIFAR-10 is; a reference file")
+    parser.add_argument("--name", help="of the data in what is written, by default as given")
     parser.add_argument("--n", type=int, default=5000, help="samples, by default 5000")
     parser.add_argument("--solver", choices=SOLVERS, default="dpmpp_2m", help="by default dpmpp_2m")
     parser.add_argument("--steps", type=int, default=18, help="by default 18")
@@ -174,7 +175,7 @@ def referenced(options, judge):
         print(f"{error}\nSo {REFERENCE} stands in.")
         return stored(REFERENCE, judge)
     print(f"{name}: looking at {len(train):,} training and {len(test[0]):,} test images")
-    reference = measured(f"{name} (train)", judge.features(train), judge.features(test[0]))
+    reference = measured(f"{options.name or Path(name).name} (train)", judge.features(train), judge.features(test[0]))
     return reference, test, f"CRC {zlib.crc32(np.ascontiguousarray(train)):08x}"
 
 

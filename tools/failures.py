@@ -99,14 +99,6 @@ def trained(arm, seed, steps, pictures):
     return rows, kept
 
 
-def fits(row):
-    return (row.arm in ARMS and row.weights in ("ema", "last") and 1 <= row.step <= row.steps
-            and min(row.train, row.norm, row.seen, row.held_out) > 0)
-
-
-read, write = rowfile.of(Row, fits)
-
-
 def show(folder, arm, kept):
     """Write twenty samples of each network, two of a digit: ink is bright, as in the data."""
     folder.mkdir(parents=True, exist_ok=True)
