@@ -25,7 +25,7 @@ STAGES = ("classifier", "train", "evaluate", "quality", "neighbours", "switches"
 SCORES = {"frechet": 12.345, "precision": 0.5, "recall": 0.25, "agreement": 0.75, "minutes": 88.4,
           "images": 288_000, "batch": 64, "evaluations": 18, "half_life": 14_000.0,
           "floor": {"n": 1000, "frechet": 1.5},
-          "protocol": {"n": 1000, "solver": "dpmpp_2m", "w": 1.0, "seed": 0}}
+          "protocol": {"n": 1000, "solver": "dpmpp_2m", "steps": 18, "w": 1.0, "seed": 0}}
 
 
 def words(tmp_path, *more):

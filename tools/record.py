@@ -43,7 +43,7 @@ CARD = """# A diffusion model of {data}
   classifier sees the label in {agreement:.0%}. Of n = {n:,} samples by {solver}, {evaluations}
   evaluations an image, w = {w:g}, seeds from {seed}. **None of these is an FID**, and none can be
   set beside published ones.
-- **Made by** `python book.py record DATA --recipe {recipe}`.
+- **Made by** `python book.py record DATA --recipe {recipe} --n {n}`.
 - **Limits**: it was trained for minutes and not for days, and it shows. It knows ten classes, with
   the biases of CIFAR-10, and nothing else. What it draws is no photograph of anything.
 """
@@ -150,10 +150,17 @@ def card(path, run, options):
     (network, _), (step, state) = load(path), checkpoint.about(path)
     lines = map(json.loads, (run / "scores.jsonl").read_text("utf-8").splitlines())
     last = [line for line in lines if line["images"] == state["images"]][-1]
-    return CARD.format(
-        **{**last["protocol"], **last, "data": options.name, "floor": last["floor"]["frechet"]},
-        recipe=options.recipe, parameters=parameters(network), steps=step,
-        device=named(torch.device(options.device)))
+    return CARD.format(**{
+        **last["protocol"], **last, "data": options.name, "recipe": options.recipe, "steps": step,
+        "parameters": parameters(network), "floor": last["floor"]["frechet"],
+        "device": machine(torch.device(options.device))})
+
+
+def machine(device):
+    """What the minutes were of."""
+    threads = torch.get_num_threads()
+    of = "" if device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)} of "
+    return of + named(device)
 
 
 if __name__ == "__main__":
