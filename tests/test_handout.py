@@ -122,7 +122,7 @@ def test_the_book_itself_can_be_handed_out(tmp_path):
     folder = tmp_path / "class"
     assert handout.main([str(folder)]) == 0
     assert sorted(p.name for p in folder.glob("chapters/*")) == sorted(
-        [c.file for c in BOOK.chapters] + ["checksums.txt", "records"])
+        [c.file for c in BOOK.chapters] + ["checksums.txt", "records", "weights"])
     assert normalise.checksums(folder / "chapters") == (
         folder / "chapters/checksums.txt").read_text("utf-8")
     for path in folder.rglob("*.ipynb"):
