@@ -32,6 +32,7 @@ from minidiff.errors import require
 from minidiff.evaluate import PAIRS, Judge, Reference, beside, judged, measured
 from minidiff.nn import checkpoint
 from minidiff.trained import CHECKPOINT, SOLVERS, load, pixels, samples
+from classifier import data
 from sample import available
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "chapters" / "weights"
@@ -177,15 +178,6 @@ def referenced(options, judge):
     print(f"{name}: looking at {len(train):,} training and {len(test[0]):,} test images")
     reference = measured(f"{options.name or Path(name).name} (train)", judge.features(train), judge.features(test[0]))
     return reference, test, f"CRC {zlib.crc32(np.ascontiguousarray(train)):08x}"
-
-
-def data(name):
-    """`(images, labels)` of train and of test, uint8."""
-    if name == "shapes":
-        from minidiff.data.shapes import shapes
-        return shapes("train"), shapes("test")
-    from minidiff.data.cifar10 import cifar10
-    return [cifar10(split, None if name == "cifar10" else name) for split in ("train", "test")]
 
 
 def stored(path, judge):

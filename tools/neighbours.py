@@ -12,7 +12,6 @@ nearest in pixels, and its three nearest in features. With 500 samples it takes 
 core.
 """
 
-import argparse
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +20,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+import quality
 import rowfile
 from minidiff import classifier
 from minidiff.data.cifar10 import NAMES
 from minidiff.data.shapes import SHAPES
 from minidiff.trained import load, pixels, samples
-from evaluate import CLASSIFIER, data
+from evaluate import data
 
 OUT = Path(__file__).resolve().parent.parent / "chapters" / "records"
 NAME = "neighbours"
@@ -151,14 +151,7 @@ read, write = rowfile.of(Row, fits)
 
 
 def parsed(words):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("data")
-    parser.add_argument("--n", type=int, default=500)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--classifier", type=Path, default=CLASSIFIER)
-    parser.add_argument("--out", type=Path, default=OUT)
-    return parser.parse_args(words)
+    return quality.parsed(words, __doc__, OUT)
 
 
 def main(words=None):

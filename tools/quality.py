@@ -91,14 +91,14 @@ def fits(row):
 read, write = rowfile.of(Row, fits)
 
 
-def parsed(words):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def parsed(words, about=__doc__, out=OUT):
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("data")
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--classifier", type=Path, default=CLASSIFIER)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=out)
     return parser.parse_args(words)
 
 
