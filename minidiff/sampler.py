@@ -20,7 +20,7 @@ from minidiff.process import noise_like, posterior, transition
 
 
 def ddim(denoise, schedule, x, eta=0.0, rng=None):
-    """DDIM: g = h = eta times the posterior's standard deviation (Song et al. 2021, eqs. 12, 16).
+    """DDIM: g = h = eta times the posterior's standard deviation (Song et al. 2021a, eqs. 12, 16).
 
     One evaluation a step. eta = 0 draws no noise; eta = 1 is `ddpm`. Raises `ValueError` for eta
     outside [0, 1], or for eta > 0 without an `rng`.
@@ -69,7 +69,7 @@ def heun(denoise, schedule, x):
 
 def dpmpp_2m(denoise, schedule, x):
     """DPM-Solver++(2M): a DDIM step from x0 as it will be half way, in log-SNR, on a straight line
-    through its last two values (Lu et al. 2022, algorithm 2).
+    through its last two values (Lu et al. 2022b, algorithm 2).
 
     One evaluation a step; the first and the last step are DDIM's.
     """

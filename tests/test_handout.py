@@ -33,6 +33,7 @@ def root(tmp_path):
     root = tmp_path / "book"
     (root / "chapters/solutions").mkdir(parents=True)
     (root / "chapters/records").mkdir()
+    (root / "chapters/notation.md").write_text("# Notation\n")
     (root / "chapters/records/runs.csv").write_text("seed,loss\n")
     (root / "minidiff/__pycache__").mkdir(parents=True)
     (root / "minidiff/__pycache__/x.pyc").write_text("compiled")
@@ -64,7 +65,7 @@ def test_handout_has_what_a_student_needs_and_no_answers(root, capsys):
     made = files(root / "handout")
     assert set(made) == {*handout.FILES, "README.md", "minidiff/__init__.py",
                          "chapters/01_one.ipynb", "chapters/checksums.txt",
-                         "chapters/records/runs.csv"}
+                         "chapters/records/runs.csv", "chapters/notation.md"}
     assert {name: before[name] for name in handout.FILES} == {
         name: made[name] for name in handout.FILES}
     assert all(name.startswith("handout/") or before[name] == data
@@ -122,7 +123,7 @@ def test_the_book_itself_can_be_handed_out(tmp_path):
     folder = tmp_path / "class"
     assert handout.main([str(folder)]) == 0
     assert sorted(p.name for p in folder.glob("chapters/*")) == sorted(
-        [c.file for c in BOOK.chapters] + ["checksums.txt", "records", "weights"])
+        [c.file for c in BOOK.chapters] + ["checksums.txt", "notation.md", "records", "weights"])
     assert normalise.checksums(folder / "chapters") == (
         folder / "chapters/checksums.txt").read_text("utf-8")
     for path in folder.rglob("*.ipynb"):

@@ -22,7 +22,7 @@ import normalise
 from normal_form import VIEW, dumps, normal_form, read
 
 NOTEBOOKS = normalise.notebooks(CHAPTERS)
-TAGS = re.compile(r"imports|navigation|exercise|parity:minidiff(\.\w+){2,}")
+TAGS = re.compile(r"imports|navigation|exercise|gallery|cover|parity:minidiff(\.\w+){2,}")
 NOT_COMPARED = {}  # (file, cell id) of the cells that nbval may skip or not compare -> reason
 MARKER = re.compile(r"(?mi)^\s*#\s*(nbval_\w+|pytest_validate_\w+)")
 MACHINE = re.compile(

@@ -41,7 +41,8 @@ tells you what it thinks.
 
 ## Contents
 
-{contents}"""
+{contents}
+What the symbols mean is on one page, [Notation](chapters/notation.md)."""
 
 
 def handout(folder, root=ROOT):
@@ -64,6 +65,7 @@ def handout(folder, root=ROOT):
     for file in FILES:
         shutil.copy(root / file, folder)
     target.mkdir()
+    shutil.copy(source / "notation.md", target)
     for name in ("records", "weights"):  # what was measured, or trained, once
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name)

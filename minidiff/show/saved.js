@@ -15,8 +15,7 @@ const STYLE = `
   figure.minidiff button { font: inherit; width: 6.2em; margin: 0 8px 6px 0; cursor: pointer; }
   figure.minidiff fieldset { border: 0; margin: 0; padding: 0; display: flex; gap: 10px; }
   figure.minidiff legend { float: left; padding-right: 10px; }
-  figure.minidiff p { margin: 4px 0 0; min-height: 1.5em; }
-  @media (max-width: 640px) { figure.minidiff p { min-height: 4.5em; } }`;
+  figure.minidiff p { margin: 4px 0 0; }`;
 
 const make = (tag, properties, ...children) => {
   const node = Object.assign(document.createElement(tag), properties);
@@ -51,7 +50,8 @@ const format = (template, numbers) =>
   template.replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
     (digits ? numbers[name].toFixed(digits) : String(numbers[name])).replace("Infinity", "inf"));
 
-// Each renderer turns its data into { images, draw(context, state), line(state) }.
+// Each renderer turns its data into { images, draw(context, state), line(state), longest }, the
+// last of which is the line that needs most room.
 const renderers = {
   frames(data, spec) {
     const images = data.images.map(load);
@@ -63,6 +63,7 @@ const renderers = {
       images,
       draw: (context, state) => context.drawImage(images[index(state)], 0, 0, ...spec.size),
       line: (state) => data.lines[index(state)],
+      longest: data.lines.reduce((a, b) => (b.length > a.length ? b : a)),
     };
   },
 
@@ -126,21 +127,25 @@ const renderers = {
       });
     }
 
+    function line(state) {
+      const [alpha, sigma] = at(state), x = mixed("cloud", state), n = x.length / 2;
+      const sums = [0, 0, 0, 0];
+      x.forEach((v, i) => { sums[i % 2] += v / n; sums[2 + i % 2] += v * v / n; });
+      const std = Math.sqrt((sums[2] + sums[3] - sums[0] ** 2 - sums[1] ** 2) / 2);
+      return format(spec.readout, { ...state, alpha, sigma, alpha_bar: alpha ** 2,
+        log_snr: 2 * Math.log(alpha / sigma), std });
+    }
+
+    const [schedule, [alphas]] = Object.entries(tables)[0];
     return {
       images: [],
+      line,
+      longest: line({ t: alphas.length - 1, schedule }),
       draw(context, state) {
         cloud(context, mixed("cloud", state), data.windows.cloud);
         raster(context, mixed("digit", state), data.windows.digit, 1);
         raster(context, mixed("photo", state), data.windows.photo, 3);
         curves(context, state, data.windows.curves);
-      },
-      line(state) {
-        const [alpha, sigma] = at(state), x = mixed("cloud", state), n = x.length / 2;
-        const sums = [0, 0, 0, 0];
-        x.forEach((v, i) => { sums[i % 2] += v / n; sums[2 + i % 2] += v * v / n; });
-        const std = Math.sqrt((sums[2] + sums[3] - sums[0] ** 2 - sums[1] ** 2) / 2);
-        return format(spec.readout, { ...state, alpha, sigma, alpha_bar: alpha ** 2,
-          log_snr: 2 * Math.log(alpha / sigma), std });
       },
     };
   },
@@ -189,12 +194,20 @@ function mount(figure) {
     }
   }
 
+  // Room for the longest line, so that nothing jumps when the line grows.
+  function fit() {
+    line.style.minHeight = 0;
+    line.textContent = renderer.longest;
+    line.style.minHeight = `${line.offsetHeight}px`;
+    draw();
+  }
+
   for (const control of spec.controls) bar.append(...controls(control, spec, state, draw));
   figure.append(make("style", { textContent: STYLE }), box);
   figure.querySelector("img").remove();
-  new ResizeObserver(() => requestAnimationFrame(draw)).observe(box);
+  new ResizeObserver(() => requestAnimationFrame(fit)).observe(box);
   Promise.all([background, ...renderer.images].map((image) => image.decode())).then(draw);
-  draw();
+  fit();
 }
 
 function controls(control, spec, state, draw) {
