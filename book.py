@@ -4,6 +4,7 @@
     python book.py test [...]                           run every test, every chapter included
     python book.py normalise [FILE ...]                 run chapters, bring them to normal form
     python book.py handout [FOLDER]                     write the book for a class, no solutions
+    python book.py html [FOLDER]                        build the book as a web site
     python book.py train cifar10 [...]                  train on CIFAR-10, or go on where it stopped
     python book.py sample runs/cifar10-fast [...]       draw images with what was trained
     python book.py evaluate runs/cifar10-fast [...]     score them, real images beside them
@@ -75,9 +76,10 @@ def tool(name):
 
 COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
     "lab": (lab, {"lab", "torch"}),
-    "test": (test, {"lab", "torch", "test", "peers"}),
+    "test": (test, {"lab", "torch", "html", "test", "peers"}),
     "normalise": (tool("normalise"), {"lab", "torch"}),
     "handout": (tool("handout"), {"lab"}),
+    "html": (tool("webbook"), {"lab", "html"}),
     "train": (tool("train"), {"lab", "torch"}),
     "sample": (tool("sample"), {"lab", "torch"}),
     "evaluate": (tool("evaluate"), {"lab", "torch"}),

@@ -10,12 +10,16 @@ BLOCK = re.compile("(<!-- contents -->\n).*(<!-- /contents -->)", re.DOTALL)
 
 def head(book, chapter):
     """Markdown for the chapter's first cell: where to go, what to know, how long it takes."""
+    return f"{_links(book, chapter)}\n\n*{facts(book, chapter)}*"
+
+
+def facts(book, chapter):
+    """A line of Markdown: what to know before, and how long it takes."""
     titles = {c.file: _link(c) for c in book.chapters}
     needed = ", ".join(titles[file] for file in chapter.prerequisites) or "no earlier chapter"
     where = "one CPU thread" if chapter.device == "cpu" else "one GPU"
-    return (f"{_links(book, chapter)}\n\n"
-            f"*Prerequisites: {needed} · about {chapter.read_minutes:g} min to read · "
-            f"runs in {_duration(chapter.run_s)} on {where}*")
+    return (f"Prerequisites: {needed} · about {chapter.read_minutes:g} min to read · "
+            f"runs in {_duration(chapter.run_s)} on {where}")
 
 
 def foot(book, chapter):
