@@ -47,7 +47,7 @@ def _figures(chapter, nb):
     section = None
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            section = next((m for m in HEADING.finditer(cell.source) if m[1]), section)
+            section = [section, *(m for m in HEADING.finditer(cell.source) if m[1])][-1]
         tags = cell.metadata.get("tags", [])
         if "gallery" in tags:
             pngs = [output.data["image/png"] for output in cell.get("outputs", [])
@@ -93,7 +93,7 @@ def main():
     notebooks = {page(c): read(ROOT / book.src / c.file) for c in book.chapters}
     path = ROOT / "pictures" / "gallery.png"
     few = mosaic(chosen(book, notebooks)).quantize(
-        256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e3:.0f} kB")
 
