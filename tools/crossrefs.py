@@ -14,6 +14,7 @@ from sphinx.util import logging
 import bibliography
 
 HEADING = re.compile(r"^## (\d+\.\d+) (.+)$|^### (Exercise) (\d+\.\d+)", re.MULTILINE)
+TITLE = re.compile(r"(Exercise )?(\d+\.\d+) ")
 TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
 NUMBER = r"\(?\d+(?:\.\d+)?\)?"
 LIST = rf"{NUMBER}(?:(?:, | and | or | to ){NUMBER})*".replace(" ", r"\s+")
@@ -65,7 +66,7 @@ def link(app, doctree):
         replace(text, sorted(spans))
     for literal in list(doctree.findall(nodes.literal)):
         target = known["names"].get(literal.astext().removeprefix("minidiff.").removesuffix("()"))
-        if target and in_prose(literal.parent):
+        if target and in_prose(literal):
             literal.replace_self(nodes.reference("", "", literal.deepcopy(), internal=True,
                                                  refuri=target, classes=["name"]))
 
@@ -75,20 +76,18 @@ def anchor(doctree):
     for section in doctree.findall(nodes.section):
         if section[0].astext() == "References":
             section["classes"].append(THEIRS)
-        found = HEADING.match(f"## {section[0].astext()}") or HEADING.match(
-            f"### {section[0].astext()}")
+        found = TITLE.match(section[0].astext())
         if found:
-            section["ids"].insert(0, f"exercise-{found[4]}" if found[3] else f"section-{found[1]}")
+            section["ids"].insert(0, f"{'exercise' if found[1] else 'section'}-{found[2]}")
     for block in doctree.findall(nodes.math_block):
         block["ids"] += [f"equation-{number}" for number in TAG.findall(block.astext())]
 
 
 def in_prose(node):
     """Whether the node stands in running text of the book's own."""
-    while node is not None:
-        if isinstance(node, NOT_PROSE) or THEIRS in getattr(node, "attributes", {}).get("classes", ()):
+    while node := node.parent:
+        if isinstance(node, NOT_PROSE) or THEIRS in node["classes"]:
             return False
-        node = node.parent
     return True
 
 

@@ -43,7 +43,7 @@ def build(folder, root=ROOT):
         book = load(root / "book.toml")
         crossrefs = webpages.write(source, book, root, repository(root))
         with patch_docutils(), docutils_namespace():
-            sphinx = Sphinx(source, None, target, cache, "html", settings(book, root, crossrefs),
+            sphinx = Sphinx(source, None, target, cache, "html", settings(book, crossrefs),
                             status=None, warning=sys.stderr, exception_on_warning=False,
                             warningiserror=True)
             sphinx.build()
@@ -54,14 +54,15 @@ def build(folder, root=ROOT):
         os.replace(target, folder)
 
 
-def settings(book, root, crossrefs):
+def settings(book, crossrefs):
     """Sphinx's configuration, which the manifest decides."""
     return {
         "project": book.title, "author": ", ".join(book.authors), "language": book.language,
         "copyright": ", ".join(book.authors),
         "extensions": ["myst_nb", "crossrefs", "katex"], "crossrefs": crossrefs,
         "html_theme": "furo", "html_title": book.title, "html_math_renderer": "katex",
-        "html_static_path": [str(WEB)], "html_extra_path": [webpages.EXTRA], "exclude_patterns": [webpages.EXTRA],
+        "html_static_path": [str(WEB)],
+        "html_extra_path": [webpages.EXTRA], "exclude_patterns": [webpages.EXTRA],
         "html_theme_options": {
             "light_css_variables": dict.fromkeys(BRAND, "#00639c"),
             "dark_css_variables": dict.fromkeys(BRAND, "#7cc4f0")},

@@ -14,7 +14,8 @@ from normal_form import dumps, read
 
 EXERCISE = re.compile(r"^##+ Exercise (\d+\.\d+)")
 SEE = re.compile(r"\*\*What you should see\.\*\*(.*)")
-SOLUTIONS = re.compile(r"^(.*)\[solutions/.*$", re.MULTILINE)  # where the chapter leads to them
+SOLUTIONS = re.compile(r"^.*\]\((solutions/.*\.ipynb)\).*$", re.MULTILINE)  # the way to them
+FOLDED = r'Worked solutions are folded in under each, and <a href="{}/\1" download>a notebook</a>.'
 PICTURE = re.compile(r"^!\[.*\]\(pictures/noising\.gif\)\n\n.*?\n\n", re.MULTILINE | re.DOTALL)
 TRY = "*Move the slider, or let it play, forwards and back: three kinds of data dissolve into noise.*"
 COVER = '"name": "noising"'  # the widget of the front page
@@ -121,6 +122,8 @@ def chapter_page(nb, solutions, book, chapter, links):
     for cell, after in zip(cells, cells[1:]):
         if cell.cell_type == "code":
             describe(cell, after)
+        else:
+            cell.source = SOLUTIONS.sub(FOLDED.format(book.src), cell.source)
     nb.cells = list(with_solutions(cells, solutions))
     return nb
 
@@ -142,8 +145,6 @@ def with_solutions(cells, solutions):
         if heading:
             found = EXERCISE.match(cell.source)
             number = found and found[1]
-        if cell.cell_type == "markdown":
-            cell.source = SOLUTIONS.sub("Worked solutions are folded in under each.", cell.source)
         yield cell
     if number:
         yield from folded(solutions[number])
