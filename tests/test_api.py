@@ -304,7 +304,8 @@ def test_every_module_says_what_it_is():
     page = " ".join(words(html.unescape(re.sub("</?(?:code|span|summary)[^>]*>|:::.*", "", PAGE))))
     for name in api.every(NAMES):
         if name.kind == "module":
-            assert " ".join(name.doc.replace("`", "").split()) in page
+            doc = re.sub(r"(\w-)\n", r"\1", name.doc.replace("`", ""))  # a word cut in two is whole
+            assert " ".join(doc.split()) in page
 
 
 def test_every_tagged_name_says_its_section():

@@ -212,15 +212,16 @@ def test_page():
     listed = {first: cell(HO + " Its $L$; *eq.* 4."), second: cell(HO, ENERGY)}
     text = page(bibliography(listed), BOOK)
     assert text.startswith("# References\n\n") and '<a href="references.bib" download>' in text
+    one_, two = (f'In <a href="{file[:-6]}.html#references">chapter {n}</a>'
+                 for n, file in ((1, first), (2, second)))
     assert text.endswith(f"""
 - (ho-2020)=
-  {HO[2:]} [arXiv:2006.11239](https://arxiv.org/abs/2006.11239)
-  - {{doc}}`Chapter 1 <{first[:-6]}>`: Its $L$; *eq.* 4.
-  - {{doc}}`Chapter 2 <{second[:-6]}>`
+  {HO[2:]} [arXiv:2006.11239](https://arxiv.org/abs/2006.11239). {two}.
+  - {one_}: Its $L$; *eq.* 4.
 
 - (szekely-2013)=
-  {one(ENERGY)} [doi:10.1016/0304(82)9_5](https://doi.org/10.1016/0304(82)9_5)
-  - {{doc}}`Chapter 2 <{second[:-6]}>`: {one(ENERGY).note}
+  {one(ENERGY)} [doi:10.1016/0304(82)9_5](https://doi.org/10.1016/0304(82)9_5).
+  - {two}: {one(ENERGY).note}
 """)
 
 

@@ -50,12 +50,12 @@ def test_a_chapter_has_one_cover_and_figures_where_it_says_so(cells):
         chosen(*cells)
 
 
-def test_the_page_leads_to_each_figures_section(tmp_path):
+def test_the_page_leads_to_each_figure(tmp_path):
     found = chosen(figure("gallery", "cover"), new_markdown_cell("## 1.3 A & B"),
                    figure("gallery", colour="blue"))
     text = gallery.gallery(found, tmp_path)
     name = page(BOOK.chapters[0])
-    assert f'<a href="{name}.html#section-1.3"><img src="gallery/{name}-blue.png"' in text
+    assert f'<a href="{name}.html#figure-blue"><img src="gallery/{name}-blue.png"' in text
     assert 'alt="A figure of section 1.3 A &amp; B"' in text
     assert (tmp_path / f"gallery/{name}-blue.png").read_bytes() == base64.b64decode(png("blue"))
 

@@ -142,7 +142,7 @@ def test_chapters_come_in_the_manifests_order(site):
 
 GOOD = """## 1.1 A step
 
-As Ho et al. (2020) have it, by `sampler.ddim` and section 1.1:
+As Ho et al. (2020) have it, by `sampler.ddim` and section 1.1 (or section 1.1):
 
 $$x = y \\tag{1.1}$$
 
@@ -198,10 +198,12 @@ def test_words_become_links_and_a_solution_is_folded_in(small, tmp_path):
     for words, address in {
             "Ho et al. (2020)": "references.html#ho-2020", "section 1.1": "01_noise.html#section-1.1",
             "Equation (1.1)": "01_noise.html#equation-1.1", "chapter 1": "01_noise.html"}.items():
-        assert re.search(rf'<a class="reference internal" href="{address}">{re.escape(words)}</a>',
-                         text), words
+        assert re.search(rf'<a class="reference internal" href="{address}"( title="[^"]+")?>'
+                         rf"{re.escape(words)}</a>", text), words
     assert re.search(r'href="package.html#minidiff.sampler.ddim"><code[^>]*><span class="pre">'
                      r'sampler.ddim', text)
+    assert 'title="A step">section 1.1' in text and 'title="Denoising diffusion' in text
+    assert text.count('>section 1.1<') == 1, "a place is linked once in a paragraph"
     assert "#section-7." not in text and "#section-8.8" not in text
     assert 'alt="A cloud."' in text
     fold, end = text.index('<details class="solution">'), text.index("</details>", 1)
@@ -280,10 +282,10 @@ FAULTS = r"""async () => {
     for (const math of document.querySelectorAll(".math"))
         if (!math.querySelector(".katex") || math.querySelector(".katex-error")) say("math", math);
     for (const math of document.querySelectorAll("div.math")) {
-        const end = Math.max(...[...math.querySelectorAll(".katex-html > .base")].map(
-            (base) => base.getBoundingClientRect().right));
-        const tag = math.querySelector(".tag");
+        const [tag] = math.querySelectorAll(".katex-tag");
+        const end = tag?.previousElementSibling.getBoundingClientRect().right;
         if (tag && tag.getBoundingClientRect().left < end + 4) say("on its number", math);
+        if (!tag !== !math.textContent.includes("\\tag{")) say("a lost number", math);
         if (innerWidth > 1000 && math.scrollWidth > math.clientWidth + 1) say("too wide", math);
     }
     const text = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

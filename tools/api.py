@@ -26,6 +26,8 @@ HEAD = """# The package
 Every public function and class of `minidiff`, and where the book builds it or uses it first.
 What a section builds before your eyes and what the package has are the same: a test runs both.
 
+All names in alphabetical order: {ref}`genindex`.
+
 | Module | What it holds |
 |:--|:--|
 """
@@ -292,5 +294,5 @@ def markdown(doc):
 
 def prose(text):
     """A docstring's prose on one line of Markdown."""
-    parts = CODE.split(" ".join(text.split()))
+    parts = CODE.split(" ".join(re.sub(r"(\w-)\n\s*", r"\1", text).split()))
     return "".join(part if CODE.fullmatch(part) else MARK.sub(r"\\\1", part) for part in parts)

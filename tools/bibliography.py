@@ -160,12 +160,13 @@ def page(entries, book):
 
 
 def _item(work, notes, chapters):
-    number = (f" [arXiv:{work.arxiv}]({work.url})" if work.arxiv else
-              f" [doi:{work.doi}]({work.url})" if work.doi else "")
-    lines = [f"- ({work.key})=", f"  {work}{number}"]
-    for file, note in notes.items():
-        where = f"{{doc}}`Chapter {chapters[file].number} <{file.removesuffix('.ipynb')}>`"
-        lines.append(f"  - {where}: {note}" if note else f"  - {where}")
+    number = (f" [arXiv:{work.arxiv}]({work.url})." if work.arxiv else
+              f" [doi:{work.doi}]({work.url})." if work.doi else "")
+    links = {file: f'<a href="{file.removesuffix(".ipynb")}.html#references">'
+                   f"chapter {chapters[file].number}</a>" for file in notes}
+    listed = ", ".join(links[file] for file, note in notes.items() if not note)
+    lines = [f"- ({work.key})=", f"  {work}{number}{listed and f' In {listed}.'}"]
+    lines += [f"  - In {links[file]}: {note}" for file, note in notes.items() if note]
     return "\n".join(lines) + "\n"
 
 

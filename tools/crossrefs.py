@@ -13,8 +13,7 @@ from sphinx.util import logging
 
 import bibliography
 
-HEADING = re.compile(r"^## (\d+\.\d+) (.+)$|^### (Exercise) (\d+\.\d+)", re.MULTILINE)
-TITLE = re.compile(r"(Exercise )?(\d+\.\d+) ")
+HEADING = re.compile(r"^##+ (Exercise )?(\d+\.\d+) (?:· )?(.+)$", re.MULTILINE)
 TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
 NUMBER = r"\(?\d+(?:\.\d+)?\)?"
 LIST = rf"{NUMBER}(?:(?:, | and | or | to ){NUMBER})*".replace(" ", r"\s+")
@@ -28,19 +27,23 @@ log = logging.getLogger(__name__)
 
 
 def places(book, texts):
-    """Where things are: {("section", "5.3"): "05_continuous.html#section-5.3"}.
+    """Address and title: {("section", "5.3"): ("05_continuous.html#section-5.3", "Turning...")}.
 
     `texts` maps a chapter's page to the Markdown of its cells, joined.
     Raises `ValueError` if a number is given twice.
     """
-    found = {("chapter", str(c.number)): f"{page(c)}.html" for c in book.chapters}
+    found = {("chapter", str(c.number)): (f"{page(c)}.html", c.title) for c in book.chapters}
     for name, text in texts.items():
-        named = [("exercise", m[4]) if m[3] else ("section", m[1]) for m in HEADING.finditer(text)]
-        for kind, number in named + [("equation", n) for n in TAG.findall(text)]:
-            if (kind, number) in found:
-                raise ValueError(f"{name}: {kind} {number} must be one of a kind")
-            found[kind, number] = f"{name}.html#{kind}-{number}"
+        named = [(kind(heading), heading[2], heading[3]) for heading in HEADING.finditer(text)]
+        for what, number, title in named + [("equation", n, "") for n in TAG.findall(text)]:
+            if (what, number) in found:
+                raise ValueError(f"{name}: {what} {number} must be one of a kind")
+            found[what, number] = f"{name}.html#{what}-{number}", title
     return found
+
+
+def kind(heading):
+    return "exercise" if heading[1] else "section"
 
 
 def page(chapter):
@@ -59,11 +62,12 @@ def link(app, doctree):
     """Give sections and equations their anchors, and make links of the words that mean them."""
     anchor(doctree)
     known, here = app.config.crossrefs, app.env.docname
+    linked = set()
     for text in [t for t in doctree.findall(nodes.Text) if in_prose(t)]:
         spans = list(mentions(str(text), known["places"]))
         if here in known["works"]:
             spans += citations(str(text), known["works"][here])
-        replace(text, sorted(spans))
+        replace(text, sorted(spans), linked)
     for literal in list(doctree.findall(nodes.literal)):
         target = known["names"].get(literal.astext().removeprefix("minidiff.").removesuffix("()"))
         if target and in_prose(literal):
@@ -76,9 +80,9 @@ def anchor(doctree):
     for section in doctree.findall(nodes.section):
         if section[0].astext() == "References":
             section["classes"].append(THEIRS)
-        found = TITLE.match(section[0].astext())
+        found = HEADING.match(f"## {section[0].astext()}")
         if found:
-            section["ids"].insert(0, f"{'exercise' if found[1] else 'section'}-{found[2]}")
+            section["ids"].insert(0, f"{kind(found)}-{found[2]}")
     for block in doctree.findall(nodes.math_block):
         block["ids"] += [f"equation-{number}" for number in TAG.findall(block.astext())]
 
@@ -92,7 +96,7 @@ def in_prose(node):
 
 
 def mentions(text, known):
-    """(start, end, address) of each place that the text names."""
+    """(start, end, address, title) of each place that the text names."""
     for found in PLACE.finditer(text):
         if ELSEWHERE.search(text[:found.start()]):
             continue
@@ -105,27 +109,36 @@ def mentions(text, known):
                 log.warning("there is no %s %s: %r", *place, found[0])
                 continue
             start = found.start(2) + number.start()
-            yield start if numbers[1:] else found.start(), start + len(number[0]), known[place]
+            yield start if numbers[1:] else found.start(), start + len(number[0]), *known[place]
 
 
 def citations(text, works):
-    """(start, end, address) of each paper that the text mentions."""
+    """(start, end, address, title) of each paper that the text mentions."""
     for found in bibliography.MENTION.finditer(text):
         try:
             work = bibliography.cite(found["name"], found["year"], works)
         except ValueError as error:
             log.warning("%s", error)
         else:
-            yield found.start(), found.end(), f"references.html#{work.key}"
+            yield found.start(), found.end(), f"references.html#{work.key}", work.title
 
 
-def replace(text, spans):
-    """Put links in the place of these spans of a text node."""
-    if not spans:
-        return
-    parts, at = [], 0
-    for start, end, address in spans:
-        parts += [nodes.Text(text[at:start]),
-                  nodes.reference("", text[start:end], refuri=address, internal=True)]
+def replace(text, spans, linked):
+    """Put links in the place of these spans of a text node, but for those `linked` in its block.
+
+    A second link to a place in one paragraph helps nobody.
+    """
+    block, parts, at = text.parent, [], 0
+    while isinstance(block, nodes.Inline):
+        block = block.parent
+    for start, end, address, title in spans:
+        if (id(block), address) in linked:
+            continue
+        linked.add((id(block), address))
+        options = {"reftitle": title} if title else {}
+        parts += [nodes.Text(text[at:start]), nodes.reference(
+            "", text[start:end], refuri=address, internal=True, **options)]
         at = end
-    text.parent.replace(text, [part for part in [*parts, nodes.Text(text[at:])] if part.astext()])
+    if parts:
+        parts = [*parts, nodes.Text(text[at:])]
+        text.parent.replace(text, [part for part in parts if part.astext()])

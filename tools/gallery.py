@@ -47,7 +47,7 @@ def _figures(chapter, nb):
     section = None
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            section = [section, *(m for m in HEADING.finditer(cell.source) if m[1])][-1]
+            section = [section, *(m for m in HEADING.finditer(cell.source) if not m[1])][-1]
         tags = cell.metadata.get("tags", [])
         if "gallery" in tags:
             pngs = [output.data["image/png"] for output in cell.get("outputs", [])
@@ -55,7 +55,7 @@ def _figures(chapter, nb):
             if not pngs or not section:
                 raise ValueError(f"{chapter.file}: cell {cell.id} must have a figure and a section "
                                  "to be in the gallery")
-            yield Figure(chapter, section[1], section[2], cell.id, base64.b64decode(pngs[0]),
+            yield Figure(chapter, section[2], section[3], cell.id, base64.b64decode(pngs[0]),
                          "cover" in tags)
 
 
@@ -68,7 +68,7 @@ def gallery(figures, folder):
         (folder / file).write_bytes(figure.png)
         width, height = Image.open(io.BytesIO(figure.png)).size
         title = html.escape(f"{figure.section} {figure.title}")
-        cards.append(f'<a href="{page(figure.chapter)}.html#section-{figure.section}">'
+        cards.append(f'<a href="{page(figure.chapter)}.html#figure-{figure.cell}">'
                      f'<img src="{file}" width="{width}" height="{height}" loading="lazy" '
                      f'alt="A figure of section {title}"><span>{title}</span></a>')
     return START + '\n<div class="gallery">\n' + "\n".join(cards) + "\n</div>\n"

@@ -15,11 +15,11 @@ def inline(writer, node):
 
 
 def display(writer, node):
-    """TeX in a `<div class="math">`, which has the equation's anchor."""
+    """TeX in a `<div class="math">`; the box that Furo puts around it has the equation's anchor."""
     _write(writer, node, "div")
 
 
 def _write(writer, node, tag):
-    start = writer.starttag(node, tag, "", CLASS="math notranslate nohighlight")
-    writer.body.append(f"{start}{writer.encode(node.astext())}</{tag}>")
+    writer.body.append(f'<{tag} class="math notranslate nohighlight">'
+                       f"{writer.encode(node.astext())}</{tag}>")
     raise SkipNode

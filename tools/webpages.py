@@ -145,6 +145,8 @@ def with_solutions(cells, solutions):
         if heading:
             found = EXERCISE.match(cell.source)
             number = found and found[1]
+        if "gallery" in cell.metadata.get("tags", []):
+            yield new_markdown_cell(f'<div id="figure-{cell.id}"></div>')
         yield cell
     if number:
         yield from folded(solutions[number])

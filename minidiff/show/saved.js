@@ -13,7 +13,9 @@ const STYLE = `
   figure.minidiff input[type=range] { flex: 1; min-width: 80px; height: 28px; margin: 0;
     accent-color: #0072B2; touch-action: pan-y; }
   figure.minidiff button { font: inherit; width: 6.2em; margin: 0 8px 6px 0; cursor: pointer; }
-  figure.minidiff fieldset { border: 0; margin: 0; padding: 0; display: flex; gap: 10px; }
+  figure.minidiff fieldset { border: 0; margin: 0; padding: 0; display: flex; flex-wrap: wrap;
+    gap: 10px; }
+  figure.minidiff fieldset label { white-space: nowrap; }
   figure.minidiff legend { float: left; padding-right: 10px; }
   figure.minidiff p { margin: 4px 0 0; }`;
 

@@ -1,6 +1,28 @@
-// Draws the page's mathematics. Widgets bring their own script.
+// Draws the page's mathematics, and opens a figure at its full size. Widgets bring their own script.
 
 for (const node of document.querySelectorAll(".math")) {
-  const tex = node.textContent;
-  katex.render(tex, node, { displayMode: node.tagName === "DIV", throwOnError: false });
+  const inline = node.tagName === "SPAN";
+  katex.render(node.textContent, node, { displayMode: !inline, throwOnError: false });
+  if (inline) keep(node);
+}
+
+// No line may begin with the full stop that follows a formula, nor end with the bracket before it.
+function keep(node) {
+  const { previousSibling: before, nextSibling: after } = node;
+  const open = before?.nodeType === Node.TEXT_NODE ? before.data.match(/[(\[“‘"']*$/)[0] : "";
+  const close = after?.nodeType === Node.TEXT_NODE ? after.data.match(/^(?:['’]s)?[.,;:!?)\]”’"']*/)[0] : "";
+  if (!open && !close) return;
+  const box = document.createElement("span");
+  box.className = "keep";
+  node.replaceWith(box);
+  if (open) before.data = before.data.slice(0, -open.length);
+  if (close) after.data = after.data.slice(close.length);
+  box.append(open, node, close);
+}
+
+for (const image of document.querySelectorAll("div.cell_output > img")) {
+  const link = document.createElement("a");
+  link.href = image.src;
+  image.replaceWith(link);
+  link.append(image);
 }
