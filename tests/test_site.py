@@ -432,6 +432,17 @@ def test_search_finds_a_word(visit):
 
 
 @browser_test
+@pytest.mark.parametrize("name, drawer", [("Chapters", ".sidebar-drawer"),
+                                          ("On this page", ".toc-drawer")])
+def test_a_drawer_opens_by_key(visit, name, drawer):
+    """On a phone; closed, it holds nothing that Tab could reach."""
+    page = visit("01_noise.html", "phone")
+    expect(page.locator(drawer)).to_be_hidden()
+    page.get_by_role("button", name=name).filter(visible=True).first.press("Enter")
+    expect(page.locator(drawer)).to_be_visible()
+
+
+@browser_test
 def test_a_solution_is_hidden_until_asked_for(visit):
     page = visit("01_noise.html")
     solution = page.locator("details.solution").first

@@ -1,4 +1,5 @@
-// Draws the page's mathematics, and opens a figure at its full size. Widgets bring their own script.
+// Draws the page's mathematics, opens a figure at its full size, and lets the keyboard reach the
+// drawers at the sides. Widgets bring their own script.
 
 for (const node of document.querySelectorAll(".math")) {
   const inline = node.tagName === "SPAN";
@@ -25,4 +26,15 @@ for (const image of document.querySelectorAll("div.cell_output > img")) {
   link.href = image.src;
   image.replaceWith(link);
   link.append(image);
+}
+
+const drawers = { __navigation: "Chapters", __toc: "On this page" };
+for (const label of document.querySelectorAll("label:not(.overlay)")) {
+  if (!drawers[label.htmlFor]) continue;
+  Object.assign(label, { tabIndex: 0, role: "button", ariaLabel: drawers[label.htmlFor] });
+  label.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    label.click();
+  });
 }
