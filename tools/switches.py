@@ -29,6 +29,7 @@ import torch
 from PIL import Image
 
 import rowfile
+from bench import processor
 from minidiff.data.shapes import shapes
 from minidiff.nn import EMA, UNet
 from minidiff.nn.seeds import stream
@@ -71,7 +72,7 @@ class Files:
     def __len__(self):
         return len(self.files)
 
-    def __getitem__(self, index):
+    def index_select(self, dim, index):
         return torch.stack(list(self.decode(self.open, index.tolist())))
 
     def open(self, i):
@@ -199,12 +200,7 @@ def named(device):
     """What the device calls itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "CPU"
-    found = re.search(r"model name\s*: (.*)", text)
-    return found[1].strip() if found else "CPU"
+    return processor()
 
 
 def path_for(device):
