@@ -24,8 +24,9 @@ FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-sandb
          "--disable-component-update", "--disable-sync"]
 FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")  # or the user's own are used
-ABANDONED = ["--ServerApp.shutdown_no_activity_timeout=900",  # after tests that were killed
-             "--MappingKernelManager.cull_idle_timeout=900"]
+OPTIONS = ["--LabApp.expose_app_in_browser=True",  # to ask the kernel whether it is done
+           "--ServerApp.shutdown_no_activity_timeout=900",  # after tests that were killed
+           "--MappingKernelManager.cull_idle_timeout=900"]
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # else cells off the screen are gone
     "docmanager-extension/plugin": {"autosave": False},
@@ -80,7 +81,7 @@ def serve(folder):
         patch.delenv("MPLBACKEND", raising=False)  # the kernel's own draws in the notebook
         command, _ = launcher.COMMANDS["lab"]
         port = f"--ServerApp.port={free_port()}"
-        arguments = [sys.executable, *command(["--no-browser", port, *ABANDONED])]
+        arguments = [sys.executable, *command(["--no-browser", port, *OPTIONS])]
         with open(folder / "log", "w") as log:
             server = subprocess.Popen(arguments, cwd=root, stdin=subprocess.DEVNULL, stdout=log,
                                       stderr=log, start_new_session=True)

@@ -11,10 +11,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from conftest import BOOK, CHAPTERS, ROOT
-try:
-    from explore import RANGE, SAVED, changes, explore, halt, one_stride_only, rest
-except ImportError:
-    from test_browser import RANGE, SAVED, changes, explore, halt, one_stride_only, rest
+from explore import RANGE, SAVED, changes, explore, halt, one_stride_only, rest
 from lab import CHROMIUM, FLAGS, watched
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
