@@ -58,7 +58,7 @@ def settings(book, crossrefs):
     """Sphinx's configuration, which the manifest decides."""
     return {
         "project": book.title, "author": ", ".join(book.authors), "language": book.language,
-        "copyright": ", ".join(book.authors),
+        "copyright": f"{', '.join(book.authors)}; text and figures CC BY 4.0, code MIT",
         "extensions": ["myst_nb", "crossrefs", "katex"], "crossrefs": crossrefs,
         "html_theme": "furo", "html_title": book.title, "html_math_renderer": "katex",
         "html_static_path": [str(WEB)],
