@@ -278,6 +278,13 @@ FAULTS = r"""async () => {
     const faults = [], say = (what, e) => faults.push(`${what}: ${e.outerHTML.slice(0, 120)}`);
     for (const math of document.querySelectorAll(".math"))
         if (!math.querySelector(".katex") || math.querySelector(".katex-error")) say("math", math);
+    for (const math of document.querySelectorAll("span.math")) {
+        const piece = [...math.querySelectorAll(".katex-base")].at(-1), stop = document.createRange();
+        stop.selectNodeContents(piece.nextSibling ?? math.nextSibling ?? piece);
+        const end = piece.getBoundingClientRect().right;
+        if (/^[.,;:!?)]/.test(stop) && stop.getClientRects()[0].left < end - 2)
+            say("a stop on a new line", math);
+    }
     for (const math of document.querySelectorAll("div.math")) {
         const [tag] = math.querySelectorAll(".katex-tag");
         const end = tag?.previousElementSibling.getBoundingClientRect().right;

@@ -1,4 +1,4 @@
-"""Mathematics in the HTML book: TeX in the page, drawn by the vendored KaTeX and web/book.js."""
+"""Mathematics in the HTML book: TeX in the page, which web/katex (KaTeX 0.19.1) draws there."""
 
 from docutils.nodes import SkipNode
 

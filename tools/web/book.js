@@ -7,18 +7,35 @@ for (const node of document.querySelectorAll(".math")) {
   if (inline) keep(node);
 }
 
-// No line may begin with the full stop that follows a formula, nor end with the bracket before it.
+// No line may begin with the full stop that follows a formula, nor end with the bracket before it:
+// they go into one box with the formula's last piece, or its first.
 function keep(node) {
   const { previousSibling: before, nextSibling: after } = node;
+  const pieces = node.querySelectorAll(".katex-html > .katex-base");
   const open = before?.nodeType === Node.TEXT_NODE ? before.data.match(/[(\[“‘"']*$/)[0] : "";
-  const close = after?.nodeType === Node.TEXT_NODE ? after.data.match(/^(?:['’]s)?[.,;:!?)\]”’"']*/)[0] : "";
-  if (!open && !close) return;
-  const box = document.createElement("span");
-  box.className = "keep";
-  node.replaceWith(box);
-  if (open) before.data = before.data.slice(0, -open.length);
-  if (close) after.data = after.data.slice(close.length);
-  box.append(open, node, close);
+  const close = after?.nodeType === Node.TEXT_NODE
+    ? after.data.match(/^(?:['’]s)?[.,;:!?)\]”’"']*/)[0] : "";
+  if (open) {
+    before.data = before.data.slice(0, -open.length);
+    box(pieces[0]).prepend(word(open));
+  }
+  if (close) {
+    after.data = after.data.slice(close.length);
+    box(pieces[pieces.length - 1]).append(word(close));
+  }
+}
+
+function box(piece) {
+  if (piece.parentElement.className === "keep") return piece.parentElement;
+  const span = document.createElement("span");
+  span.className = "keep";
+  piece.replaceWith(span);
+  span.append(piece);
+  return span;
+}
+
+function word(text) {
+  return Object.assign(document.createElement("span"), { className: "word", textContent: text });
 }
 
 for (const image of document.querySelectorAll("div.cell_output > img")) {
