@@ -28,6 +28,11 @@ class Chapter:
         """The chapter's number, from 1."""
         return int(self.file[:2])
 
+    @property
+    def stem(self):
+        """The file's name without its ending: "01_noise"."""
+        return self.file.removesuffix(".ipynb")
+
 
 @dataclass(frozen=True)
 class Part:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from conftest import BOOK, CHAPTERS, ROOT, code_cells
+from conftest import BOOK, ROOT, code_cells
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from test_parity import NOTEBOOKS, TAGGED, exports
 
 import api
+from normal_form import read
 
 TRAPS = [  # docstrings that are no Markdown
     "2*x*y and a_b_c, *all* of __init__, x[0], [a](b), ![c](d), [e]: f and (n, d).",
@@ -102,8 +103,13 @@ def root(tmp_path):
     return tmp_path
 
 
-def small_page(root, *source):
-    return api.page(api.names(root / "pack"), save(root, CELLS), root, *source)
+def stored(root, book):
+    return {chapter.file: read(root / chapter.file) for chapter in book.chapters}
+
+
+def small_page(root, *source, cells=CELLS):
+    book = save(root, cells)
+    return api.page(api.names(root / "pack"), book, stored(root, book), *source)
 
 
 def entries(page):
@@ -172,9 +178,10 @@ def test_names_that_the_package_itself_hands_out_are_its_own(root):
 
 def test_where_names_are_built_and_first_used(root):
     chapters = save(root, CELLS)
-    assert api.builders(chapters, root) == {"pack.deep.inner.Thing": (1, "1.2 Go on"),
+    notebooks = stored(root, chapters)
+    assert api.builders(chapters, notebooks) == {"pack.deep.inner.Thing": (1, "1.2 Go on"),
                                             "pack.apple.trap3": (2, "2.10 Here")}
-    uses = {name: chapter for name, chapter in api.first_uses(chapters, root).items()
+    uses = {name: chapter for name, chapter in api.first_uses(chapters, notebooks).items()
             if name.startswith("pack.")}
     assert uses == {"pack.apple.trap0": 1, "pack.deep": 1, "pack.deep.build": 1,
                     "pack.apple": 2, "pack.apple.trap1": 2,
@@ -186,7 +193,7 @@ def test_where_names_are_built_and_first_used(root):
 def test_a_tagged_cell_is_in_a_section(root):
     chapters = save(root, {"01_one.ipynb": ["# 1. One", ("x = 1", "parity:pack.apple.trap1")]})
     with pytest.raises(ValueError, match="01_one.ipynb: cell .* must be in a section"):
-        api.builders(chapters, root)
+        api.builders(chapters, stored(root, chapters))
 
 
 def test_page_says_where_a_name_comes_from(root):
@@ -211,7 +218,7 @@ def test_page_leads_to_the_source_where_there_is_one(root):
 def test_a_module_is_open_where_a_chapter_builds_something_in_it(root):
     assert '<details class="module" id="module-deep-inner">' in small_page(root)
     cells = {"01_one.ipynb": ["## 1.1 A", ("def left(): pass", "parity:pack.deep.inner.left")]}
-    page = api.page(api.names(root / "pack"), save(root, cells), root)
+    page = small_page(root, cells=cells)
     assert '<details class="module" id="module-deep-inner" open>' in page
     assert '<details class="module" id="module-deep-said">' in page
 
@@ -273,7 +280,7 @@ def test_sphinx_shows_what_the_authors_wrote(root):
 # The real package.
 
 NAMES = api.names(ROOT / "minidiff")
-PAGE = api.page(NAMES, BOOK, CHAPTERS)
+PAGE = api.page(NAMES, BOOK, NOTEBOOKS)
 ENTRIES = entries(PAGE)
 HOMES = {name.home: name.name for name in api.every(NAMES)}
 

@@ -10,7 +10,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 import gallery
-from crossrefs import page
 from normal_form import read
 
 
@@ -28,7 +27,7 @@ def figure(*tags, colour="red"):
 def chosen(*cells):
     """The gallery of a book in which every chapter is of these cells."""
     nb = new_notebook(cells=[new_markdown_cell("# One\n\n## 1.1 A step"), *cells])
-    return gallery.chosen(BOOK, {page(chapter): nb for chapter in BOOK.chapters})
+    return gallery.chosen(BOOK, {chapter.file: nb for chapter in BOOK.chapters})
 
 
 def test_tagged_cells_alone_are_chosen_with_their_section():
@@ -54,7 +53,7 @@ def test_the_page_leads_to_each_figure(tmp_path):
     found = chosen(figure("gallery", "cover"), new_markdown_cell("## 1.3 A & B"),
                    figure("gallery", colour="blue"))
     text = gallery.gallery(found, tmp_path)
-    name = page(BOOK.chapters[0])
+    name = BOOK.chapters[0].stem
     assert f'<a href="{name}.html#figure-blue"><img src="gallery/{name}-blue.png"' in text
     assert 'alt="A figure of section 1.3 A &amp; B"' in text
     assert (tmp_path / f"gallery/{name}-blue.png").read_bytes() == base64.b64decode(png("blue"))
@@ -62,7 +61,7 @@ def test_the_page_leads_to_each_figure(tmp_path):
 
 def test_the_mosaic_in_the_repository_is_of_the_chapters_as_they_are():
     """It may differ by what one machine's resampling and palette differ from another's."""
-    notebooks = {page(c): read(CHAPTERS / c.file) for c in BOOK.chapters}
+    notebooks = {c.file: read(CHAPTERS / c.file) for c in BOOK.chapters}
     fresh = gallery.mosaic(gallery.chosen(BOOK, notebooks))
     kept = Image.open(ROOT / "pictures" / "gallery.png").convert("RGB")
     assert kept.size == fresh.size

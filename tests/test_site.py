@@ -16,7 +16,7 @@ from lab import CHROMIUM, FLAGS, watched
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import webbook
-from crossrefs import TAG, page
+from crossrefs import TAG
 from normal_form import METADATA, read
 from sphinx.errors import SphinxError
 
@@ -61,7 +61,7 @@ def parsed(site):
 
 def test_every_page_is_there_and_the_whole_is_small(site):
     names = {file.stem for file in site.glob("*.html")}
-    assert names == GENERATED | {page(chapter) for chapter in BOOK.chapters}
+    assert names == GENERATED | {chapter.stem for chapter in BOOK.chapters}
     size = sum(file.stat().st_size for file in site.rglob("*") if file.is_file())
     print(f"the site: {size / 1e6:.1f} MB")
     assert size <= LARGEST
@@ -105,7 +105,7 @@ def inside(site, file, link):
 @pytest.mark.parametrize("chapter", BOOK.chapters, ids=lambda c: c.file)
 def test_a_chapter_is_whole(site, parsed, chapter):
     """Its sections, equations, exercises, solutions, figures, widgets and its own notebook."""
-    nb, file = read(CHAPTERS / chapter.file), site / f"{page(chapter)}.html"
+    nb, file = read(CHAPTERS / chapter.file), site / f"{chapter.stem}.html"
     here, text = parsed(file), file.read_text("utf-8")
     prose = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
     exercises = re.findall(r"^### Exercise (\d+\.\d+)", prose, re.MULTILINE)
@@ -127,12 +127,12 @@ def test_a_chapter_is_whole(site, parsed, chapter):
 def test_chapters_come_in_the_manifests_order(site):
     """In the side bar, by its titles; each page leads to the next."""
     text = (site / "index.html").read_text("utf-8")
-    places = [text.index(f'href="{page(c)}.html">{c.number}. {c.title}<') for c in BOOK.chapters]
+    places = [text.index(f'href="{c.stem}.html">{c.number}. {c.title}<') for c in BOOK.chapters]
     assert places == sorted(places)
     assert all(part.title in text for part in BOOK.parts)
     for before, after in zip(BOOK.chapters, BOOK.chapters[1:]):
-        assert f'<a class="next-page" href="{page(after)}.html">' in (
-            site / f"{page(before)}.html").read_text("utf-8")
+        assert f'<a class="next-page" href="{after.stem}.html">' in (
+            site / f"{before.stem}.html").read_text("utf-8")
 
 
 # A book of one page, to make mistakes in.
@@ -268,8 +268,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 expect = sync_api.expect
 browser_test = lambda test: pytest.mark.browser(pytest.mark.skipif(
     not CHROMIUM, reason="needs Chromium (or MINIDIFF_CHROMIUM)")(test))
-PAGES = sorted(GENERATED | {page(chapter) for chapter in BOOK.chapters})
-WITH_WIDGETS = ["index", *map(page, BOOK.chapters)]
+PAGES = sorted(GENERATED | {chapter.stem for chapter in BOOK.chapters})
+WITH_WIDGETS = ["index", *(chapter.stem for chapter in BOOK.chapters)]
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 400, "height": 800}}
 
 # What is wrong with how a page is drawn.

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from textwrap import dedent, indent
 
+from headings import with_sections
 from minidiff.errors import require
-from normal_form import read
 
 PREFIX = "parity:"
-SECTION = re.compile(r"^## (\d+\.\d+ .+)$", re.MULTILINE)
 IN_README = re.compile(r"`(\w+)(?:\.py|/)`")  # `sampler.py` or `nn/`
 SENTENCE = re.compile(r".*?(?:[.!?](?=\s+[A-Z`])|(?=\n\n)|\Z)", re.DOTALL)  # "al. (2020)" goes on
 CODE = re.compile(r"(`[^`]+`)")
@@ -158,30 +157,28 @@ def every(names):
         yield from every(name.members)
 
 
-def builders(book, folder):
+def builders(book, notebooks):
     """{full name: (chapter, "6.1 Its title")} of all that a tagged cell of a chapter builds.
 
-    `folder` has the chapters. Raises `ValueError` for such a cell that stands in no section.
+    `notebooks` maps a chapter's file to its notebook. Raises `ValueError` for such a cell that
+    stands in no section.
     """
     found = {}
     for chapter in book.chapters:
-        section = None
-        for cell in read(folder / chapter.file).cells:
-            if cell.cell_type == "markdown":
-                section = [section, *SECTION.findall(cell.source)][-1]
+        for cell, section in with_sections(notebooks[chapter.file].cells):
             for tag in cell.metadata.get("tags", ()):
                 if tag.startswith(PREFIX):
                     require(section, f"{chapter.file}: cell {cell.id}", "in a section", section)
-                    found[tag.removeprefix(PREFIX)] = chapter.number, section
+                    found[tag.removeprefix(PREFIX)] = chapter.number, f"{section[2]} {section[3]}"
     return found
 
 
-def first_uses(book, folder):
+def first_uses(book, notebooks):
     """{full name: the first chapter whose code imports it, or reaches it by a dot}."""
     found = {}
     for chapter in book.chapters:
-        cells = read(folder / chapter.file).cells
-        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        code = "\n".join(cell.source for cell in notebooks[chapter.file].cells
+                         if cell.cell_type == "code")
         found = dict.fromkeys(_reached(ast.parse(code)), chapter.number) | found
     return found
 
@@ -201,12 +198,12 @@ def _reached(tree):
     return {*known.values(), *filter(None, map(full, nodes))}
 
 
-def page(names, book, folder, source=lambda file, line: None):
-    """The page in Markdown, MyST's; `folder` has the book's chapters.
+def page(names, book, notebooks, source=lambda file, line: None):
+    """The page in Markdown, MyST's; `notebooks` maps a chapter's file to its notebook.
 
     `source(file, line)` is the address of a line of the package's source, or None.
     """
-    built, used = builders(book, folder), first_uses(book, folder)
+    built, used = builders(book, notebooks), first_uses(book, notebooks)
     notes = {name.home: note(name, built, used, source) for name in every(names)}
     sections = [f"({anchor(m)})=\n## `{m.name}`\n\n{body(m, m.doc, notes)}" for m in names]
     return "\n\n".join([HEAD + "\n".join(map(row, names)), *sections]) + "\n"

@@ -162,7 +162,7 @@ def page(entries, book):
 def _item(work, notes, chapters):
     number = (f" [arXiv:{work.arxiv}]({work.url})." if work.arxiv else
               f" [doi:{work.doi}]({work.url})." if work.doi else "")
-    links = {file: f'<a href="{file.removesuffix(".ipynb")}.html#references">'
+    links = {file: f'<a href="{chapters[file].stem}.html#references">'
                    f"chapter {chapters[file].number}</a>" for file in notes}
     listed = ", ".join(links[file] for file, note in notes.items() if not note)
     lines = [f"- ({work.key})=", f"  {work}{number}{listed and f' In {listed}.'}"]

@@ -12,8 +12,9 @@ from docutils import nodes
 from sphinx.util import logging
 
 import bibliography
+from headings import HEADING, kind
+from minidiff.errors import require
 
-HEADING = re.compile(r"^##+ (Exercise )?(\d+\.\d+) (?:· )?(.+)$", re.MULTILINE)
 TAG = re.compile(r"\\tag\{(\d+\.\d+)\}")
 NUMBER = r"\(?\d+(?:\.\d+)?\)?"
 LIST = rf"{NUMBER}(?:(?:, | and | or | to ){NUMBER})*".replace(" ", r"\s+")
@@ -29,26 +30,18 @@ log = logging.getLogger(__name__)
 def places(book, texts):
     """Address and title: {("section", "5.3"): ("05_continuous.html#section-5.3", "Turning...")}.
 
-    `texts` maps a chapter's page to the Markdown of its cells, joined.
+    `texts` maps a chapter's file to the Markdown of its cells, joined.
     Raises `ValueError` if a number is given twice.
     """
-    found = {("chapter", str(c.number)): (f"{page(c)}.html", c.title) for c in book.chapters}
-    for name, text in texts.items():
+    found = {("chapter", str(c.number)): (f"{c.stem}.html", c.title) for c in book.chapters}
+    for chapter in book.chapters:
+        text = texts[chapter.file]
         named = [(kind(heading), heading[2], heading[3]) for heading in HEADING.finditer(text)]
         for what, number, title in named + [("equation", n, "") for n in TAG.findall(text)]:
-            if (what, number) in found:
-                raise ValueError(f"{name}: {what} {number} must be one of a kind")
-            found[what, number] = f"{name}.html#{what}-{number}", title
+            require((what, number) not in found, f"{chapter.file}: {what} {number}",
+                    "one of a kind", title)
+            found[what, number] = f"{chapter.stem}.html#{what}-{number}", title
     return found
-
-
-def kind(heading):
-    return "exercise" if heading[1] else "section"
-
-
-def page(chapter):
-    """The name of a chapter's page."""
-    return chapter.file.removesuffix(".ipynb")
 
 
 def setup(app):

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from crossrefs import HEADING, page
+from headings import with_sections
 from minidiff.book import load
+from minidiff.errors import require
 from normal_form import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,25 +30,21 @@ Every figure is drawn by the chapter that it leads to, from scratch, whenever th
 
 
 def chosen(book, notebooks):
-    """The tagged `Figure`s in reading order; `notebooks` maps a chapter's page to its notebook.
+    """The tagged `Figure`s in reading order; `notebooks` maps a chapter's file to its notebook.
 
     Raises `ValueError` where a chapter has no cover, or several, or a tagged cell no figure.
     """
     found = []
     for chapter in book.chapters:
-        figures = list(_figures(chapter, notebooks[page(chapter)]))
+        figures = list(_figures(chapter, notebooks[chapter.file]))
         covers = [figure.cell for figure in figures if figure.cover]
-        if len(covers) != 1:
-            raise ValueError(f"{chapter.file}: cells tagged cover must be one, got {covers}")
+        require(len(covers) == 1, f"{chapter.file}: cells tagged cover", "one", covers)
         found += figures
     return found
 
 
 def _figures(chapter, nb):
-    section = None
-    for cell in nb.cells:
-        if cell.cell_type == "markdown":
-            section = [section, *(m for m in HEADING.finditer(cell.source) if not m[1])][-1]
+    for cell, section in with_sections(nb.cells):
         tags = cell.metadata.get("tags", [])
         if "gallery" in tags:
             pngs = [output.data["image/png"] for output in cell.get("outputs", [])
@@ -64,11 +61,11 @@ def gallery(figures, folder):
     (folder / "gallery").mkdir(parents=True, exist_ok=True)
     cards = []
     for figure in figures:
-        file = f"gallery/{page(figure.chapter)}-{figure.cell}.png"
+        file = f"gallery/{figure.chapter.stem}-{figure.cell}.png"
         (folder / file).write_bytes(figure.png)
         width, height = Image.open(io.BytesIO(figure.png)).size
         title = html.escape(f"{figure.section} {figure.title}")
-        cards.append(f'<a href="{page(figure.chapter)}.html#figure-{figure.cell}">'
+        cards.append(f'<a href="{figure.chapter.stem}.html#figure-{figure.cell}">'
                      f'<img src="{file}" width="{width}" height="{height}" loading="lazy" '
                      f'alt="A figure of section {title}"><span>{title}</span></a>')
     return START + '\n<div class="gallery">\n' + "\n".join(cards) + "\n</div>\n"
@@ -90,7 +87,7 @@ def mosaic(figures):
 
 def main():
     book = load(ROOT / "book.toml")
-    notebooks = {page(c): read(ROOT / book.src / c.file) for c in book.chapters}
+    notebooks = {c.file: read(ROOT / book.src / c.file) for c in book.chapters}
     path = ROOT / "pictures" / "gallery.png"
     few = mosaic(chosen(book, notebooks)).quantize(
         256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)

@@ -9,10 +9,10 @@ import api
 import bibliography
 import gallery
 import navigation
-from crossrefs import page, places
+from crossrefs import places
+from headings import HEADING, kind
 from normal_form import dumps, read
 
-EXERCISE = re.compile(r"^##+ Exercise (\d+\.\d+)")
 SEE = re.compile(r"\*\*What you should see\.\*\*(.*)")
 SOLUTIONS = re.compile(r"^.*\]\((solutions/.*\.ipynb)\).*$", re.MULTILINE)  # the way to them
 FOLDED = r'Worked solutions are folded in under each, and <a href="{}/\1" download>a notebook</a>.'
@@ -33,29 +33,29 @@ def write(source, book, root, repository):
     folder, extra = root / book.src, source / EXTRA / book.src
     shutil.copytree(folder, extra, ignore=lambda _, names: [
         name for name in names if not name.endswith(".ipynb") and name != "solutions"])
-    chapters = {page(c): read(folder / c.file) for c in book.chapters}
-    texts = {name: "\n\n".join(markdown(nb)) for name, nb in chapters.items()}
-    lists = {f"{name}.ipynb": references(nb) for name, nb in chapters.items()}
+    chapters = {c.file: read(folder / c.file) for c in book.chapters}
+    texts = {file: "\n\n".join(markdown(nb)) for file, nb in chapters.items()}
+    lists = {file: references(nb) for file, nb in chapters.items()}
     entries = bibliography.bibliography(lists)
     pictures = gallery.chosen(book, chapters)
     names = api.names(root / "minidiff")
 
+    (source / "pictures").mkdir()
     for name in ("LICENSE", "LICENSE-TEXT", "CITATION.cff", "pictures/gallery.png"):
-        put(source, name, "")
         shutil.copy(root / name, source / name)
     put(source, "index.md", front(root, book, chapters))
     put(source, "notation.md", (folder / "notation.md").read_text("utf-8"))
     put(source, "references.md", bibliography.page(entries, book))
     put(source, f"{EXTRA}/references.bib", bibliography.bibtex(entries))
-    put(source, "package.md", api.page(names, book, folder, lambda path, line: repository and
+    put(source, "package.md", api.page(names, book, chapters, lambda path, line: repository and
                                        f"{HUB}/{repository}/blob/HEAD/{path}#L{line}"))
     put(source, "gallery.md", gallery.gallery(pictures, source / EXTRA))
     for chapter in book.chapters:
         solutions = by_exercise(read(folder / "solutions" / chapter.file))
-        nb = chapter_page(chapters[page(chapter)], solutions, book, chapter,
+        nb = chapter_page(chapters[chapter.file], solutions, book, chapter,
                           leads(f"{book.src}/{chapter.file}", repository))
         put(source, chapter.file, dumps(nb))
-    works = {name: bibliography.works(lists[f"{name}.ipynb"]) for name in chapters}
+    works = {c.stem: bibliography.works(lists[c.file]) for c in book.chapters}
     works["notation"] = [work for work, _ in entries]
     return {"places": places(book, texts), "names": api.anchors(names), "works": works}
 
@@ -103,7 +103,7 @@ def saved(nb):
 
 def trees(book):
     """The side bar: each part's chapters, then what one looks things up in."""
-    parts = [(part.title, [f"{c.number}. {c.title} <{page(c)}>" for c in part.chapters])
+    parts = [(part.title, [f"{c.number}. {c.title} <{c.stem}>" for c in part.chapters])
              for part in book.parts]
     parts.append(("To look things up", ["notation", "package", "references", "gallery"]))
     return "\n\n".join(":::{toctree}\n:hidden:\n:caption: %s\n\n%s\n:::" % (title, "\n".join(lines))
@@ -143,13 +143,18 @@ def with_solutions(cells, solutions):
         if heading and number:
             yield from folded(solutions[number])
         if heading:
-            found = EXERCISE.match(cell.source)
-            number = found and found[1]
+            number = exercise(cell)
         if "gallery" in cell.metadata.get("tags", []):
             yield new_markdown_cell(f'<div id="figure-{cell.id}"></div>')
         yield cell
     if number:
         yield from folded(solutions[number])
+
+
+def exercise(cell):
+    """The number of the exercise that the cell's heading is of, or None."""
+    heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
+    return heading[2] if heading and kind(heading) == "exercise" else None
 
 
 def folded(cells):
@@ -162,9 +167,9 @@ def by_exercise(nb):
     """{"5.1": the cells of its solution} of a notebook of solutions, without the headings."""
     found, cells = {}, []
     for cell in nb.cells:
-        heading = EXERCISE.match(cell.source) if cell.cell_type == "markdown" else None
-        if heading:
-            cells = found[heading[1]] = []
+        number = exercise(cell)
+        if number:
+            cells = found[number] = []
             cell.source = cell.source.partition("\n")[2].lstrip()
         cell.id = f"solution-{cell.id}"
         cells.append(cell)
