@@ -168,7 +168,8 @@ def _langevin(score, x, eta, steps, rng):
 def _ask(denoise, x, t):
     """(x0, eps) at x, of its shape: a wrong one might broadcast, and nobody would notice."""
     pair = denoise(x, t)
-    if not (isinstance(pair, tuple) and [part.shape for part in pair] == [x.shape, x.shape]):
+    if not (isinstance(pair, tuple) and len(pair) == 2
+            and pair[0].shape == pair[1].shape == x.shape):
         require(False, "denoise(x, t)", f"a pair (x0, eps) of x's shape {tuple(x.shape)}", pair)
     return pair
 
@@ -177,7 +178,7 @@ def _sound(x, t):
     """x, the result of step t. What isn't finite stays so: on a GPU, where to ask would stall the
     queue, it is asked at the end."""
     if t == 1 or not getattr(x, "is_cuda", False):
-        if not math.isfinite(x.sum().item()):  # which may overflow where no number does
+        if not math.isfinite(x.sum()):  # which may overflow where no number does
             _finite(x, "denoise(x, t)", f"such that step t = {t} leads to finite numbers")
     return x
 
