@@ -12,7 +12,7 @@ from minidiff.schedule import flow
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 from minidiff.nn import UNet, UNetConfig, parameters  # noqa: E402
-from minidiff.nn.blocks import Attention, Down, Residual, Up, conv, waves  # noqa: E402
+from minidiff.nn.blocks import Attention, Down, Residual, Up, conv, norm, waves  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -272,6 +272,30 @@ def test_channels_last_changes_nothing():
     other = copy.deepcopy(network).to(memory_format=torch.channels_last)
     assert torch.allclose(other(x.to(memory_format=torch.channels_last), 1.0), network(x, 1.0),
                           rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_without_slopes_the_answer_is_the_same_and_its_input_stays(layout, dtype, tolerance):
+    """Where none are asked for, blocks overwrite what nobody needs: never what they are given."""
+    network = small().to(dtype, memory_format=layout)
+    x = images().to(dtype).contiguous(memory_format=layout)
+    before, y = x.clone(), network(x, 0.5).detach()
+    h, emb = network.first(x).detach(), random(3, 32).to(dtype)
+    given = h.clone(), emb.clone()
+    with torch.no_grad():
+        assert torch.allclose(network(x, 0.5), y, rtol=tolerance, atol=tolerance * y.abs().max())
+        network.down[0](h, emb)
+    assert torch.equal(x, before) and torch.equal(h, given[0]) and torch.equal(emb, given[1])
+
+
+def test_a_norm_is_pytorch_s_in_either_layout():
+    plain, ours = torch.nn.GroupNorm(8, 16, eps=1e-6), norm(8, 16)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for pixels in (4, 32):
+            h = random(2, 16, pixels, pixels).bfloat16().contiguous(memory_format=layout)
+            with torch.no_grad():
+                assert torch.allclose(ours(h), plain(h), atol=0.02)
 
 
 def test_a_convolution_keeps_the_resolution():

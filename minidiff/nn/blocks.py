@@ -36,10 +36,11 @@ class Residual(nn.Module):
         self.across = conv(n, m, 1) if n != m else nn.Identity()
 
     def forward(self, h, emb):
-        new = self.conv1(F.silu(self.norm1(h)))
-        new = new + self.level(F.silu(emb))[:, :, None, None]
-        new = self.conv2(self.dropout(F.silu(self.norm2(new))))
-        return self.across(h) + new
+        new = self.conv1(bend(self.norm1(h)))
+        new += self.level(F.silu(emb))[:, :, None, None]
+        new = self.conv2(self.dropout(bend(self.norm2(new))))
+        new += self.across(h)
+        return new
 
 
 class Attention(nn.Module):
@@ -51,7 +52,11 @@ class Attention(nn.Module):
         self.qkv, self.out = conv(n, 3 * n, 1), conv(n, n, 1)
 
     def forward(self, h):
-        new = F.scaled_dot_product_attention(*self.ask(h))
+        q, k, v = self.ask(h)
+        if h.is_cuda:  # there it is quicker not to write the weights down
+            new = F.scaled_dot_product_attention(q, k, v)
+        else:
+            new = self.heed(q, k) @ v
         return h + self.out(new.transpose(2, 3).reshape(h.shape))
 
     def ask(self, h):
@@ -63,7 +68,11 @@ class Attention(nn.Module):
     def weights(self, h):
         """How much each pixel listens to each, (B, heads, pixels, pixels); rows sum to one."""
         q, k, _ = self.ask(h)
-        return (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(dim=3)
+        return self.heed(q, k)
+
+    @staticmethod
+    def heed(q, k):
+        return ((q / q.shape[3] ** 0.5) @ k.transpose(2, 3)).softmax(dim=3)
 
 
 class Down(nn.Module):
@@ -102,4 +111,18 @@ def conv(n, m, kernel=3):
 
 def norm(groups, n):
     """Each image's channels in groups, every group at mean 0 and variance 1 (Wu and He 2018)."""
-    return nn.GroupNorm(groups, n, eps=TINY)
+    return Norm(groups, n, eps=TINY)
+
+
+class Norm(nn.GroupNorm):
+    """PyTorch's group norm, but for a detour around its slowest kernel."""
+
+    def forward(self, h):
+        if h.device.type == "cpu" and h.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+            h = h.contiguous() if h.shape[2] * h.shape[3] < 1024 else h  # from channels_last
+        return super().forward(h)
+
+
+def bend(h):
+    """SiLU, in place where nobody will ask for h again (Elfwing et al. 2018)."""
+    return F.silu(h, inplace=not torch.is_grad_enabled())

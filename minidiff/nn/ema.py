@@ -29,8 +29,8 @@ class EMA:
         require(images > 0, "images", "> 0", images)
         half_life = min(self.half_life, self.warmup * self.seen)
         decay = 0.5 ** (images / half_life) if half_life else 0.0
-        for average, weight in zip(self.network.parameters(), self.source.parameters()):
-            average.lerp_(weight, 1 - decay)
+        torch._foreach_lerp_(list(self.network.parameters()), list(self.source.parameters()),
+                             1 - decay)
         for average, value in zip(self.network.buffers(), self.source.buffers()):
             average.copy_(value)
         self.seen += images
