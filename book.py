@@ -10,7 +10,7 @@
     python book.py evaluate runs/cifar10-fast [...]     score them, real images beside them
     python book.py classifier cifar10 [...]             train what judges them
     python book.py record cifar10 [...]                 all of this, as the book's own record
-    python book.py bench [toy|unet|data|solvers ...]    what it costs beside others' code, here
+    python book.py bench [toy|unet|data|solvers|book]   what it costs beside others' code, here
 
 Whatever else follows `lab` goes to JupyterLab (`--port 9999`), whatever follows `test` to pytest
 (`-k schedule`), whatever follows another to its file in tools/, which says what there is.
@@ -86,7 +86,7 @@ COMMANDS = {  # what to run, and the extras of pyproject.toml that it needs
     "evaluate": (tool("evaluate"), {"lab", "torch"}),
     "classifier": (tool("classifier"), {"lab", "torch"}),
     "record": (tool("record"), {"lab", "torch"}),
-    "bench": (tool("bench"), {"lab", "torch", "peers"}),
+    "bench": (tool("bench"), {"lab", "torch", "html", "test", "peers", "bench"}),
 }
 
 

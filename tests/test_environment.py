@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ("pyproject.toml", "pins.txt", "environment.yml")
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base",
                "playwright": "playwright-python"}
-NOT_IN_CONDA = {"diffusers"}  # only a test wants it, which is skipped without
+NOT_IN_CONDA = {"diffusers", "accelerate", "einops", "ema-pytorch"}  # no chapter needs them
 
 
 def requirements(root):
