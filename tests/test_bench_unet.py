@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,14 +16,14 @@ torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 TINY = UNetConfig(size=8, base=32, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.0)
-PLAIN = (False, False, False)
+PLAIN = (False, False, "eager")
 
 
 @pytest.fixture
 def alone(monkeypatch):
     """Nobody but ours, in one setting."""
     monkeypatch.setattr(bench_unet, "STARTS", {"ours": bench_unet.ours})
-    monkeypatch.setattr(bench_unet, "settings", lambda device: {"contiguous, float32": PLAIN})
+    monkeypatch.setattr(bench_unet, "settings", lambda *_: {"contiguous, float32": PLAIN})
 
 
 def test_each_one_s_rows_are_finite_and_a_missing_peer_is_named(alone, monkeypatch):
@@ -39,8 +40,9 @@ def test_each_one_s_rows_are_finite_and_a_missing_peer_is_named(alone, monkeypat
     for what in bench_unet.STEPS:
         steps = {row.who: row for row in rest if row.what == what}
         assert set(steps) == {"ours", bench_unet.FLOOR} and steps["ours"].ratio == 1.0
-        assert all("contiguous, float32; " in row.note and "GFLOP/s" in row.note
+        assert all(row.note.startswith("contiguous, float32; ") and " GFLOP/s; " in row.note
                    for row in steps.values())
+        assert steps[bench_unet.FLOOR].note.endswith("100% of the convolutions'")
     assert [row.value for row in rest if row.what == "parameters"] == [parameters(UNet(TINY))]
 
 
@@ -136,7 +138,7 @@ def test_the_quickest_setting_is_taken(monkeypatch):
             return name
         return do
 
-    monkeypatch.setattr(bench_unet, "settings", lambda device: {name: name for name in cost})
+    monkeypatch.setattr(bench_unet, "settings", lambda *_: {name: name for name in cost})
     monkeypatch.setattr(bench_unet, "clock", lambda device: lambda: now[0])
     do, name = bench_unet.quickest(make, CPU)
     assert (do(), name) == ("quick", "quick")
@@ -145,8 +147,38 @@ def test_the_quickest_setting_is_taken(monkeypatch):
 def test_the_settings_have_names_of_their_own():
     on_cpu, on_gpu = (bench_unet.settings(torch.device(name)) for name in ("cpu", "cuda"))
     assert len(on_cpu) == 4 and len(on_gpu) == 8
-    assert on_cpu["channels_last, bf16, eager"] == (True, True, False)
-    assert on_gpu["contiguous, float32, compiled"] == (False, False, True)
+    assert on_cpu["channels_last, bf16, eager"] == (True, True, "eager")
+    assert on_gpu["contiguous, float32, compiled"] == (False, False, "compiled")
+    graphs = bench_unet.settings(torch.device("cuda"), graphs=True)
+    assert len(graphs) == 12 and {setting[2] for setting in graphs.values()} == {
+        "eager", "compiled", "graphs"}
+    assert bench_unet.settings(CPU, graphs=True) == on_cpu
+
+
+@pytest.mark.parametrize("how, asked", [("eager", []), ("compiled", [None]),
+                                        ("graphs", ["reduce-overhead"])])
+def test_graphs_are_a_way_to_compile(monkeypatch, how, asked):
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode))
+    bench_unet.set_up(bench_unet.ours(TINY), CPU, (False, False, how))
+    assert modes == asked
+
+
+def test_a_share_is_of_each_known_rate():
+    rows = [bench_unet.Row("step", who, seconds, "s") for who, seconds in (
+        ("ours", 2.0), (bench_unet.FLOOR, 1.0), ("gone", math.nan))]
+    flops = {"ours": 6e9, bench_unet.FLOOR: 4e9}
+    ours, floor, gone = bench_unet.with_rates(rows, flops, {"bf16 products": 12e9})
+    assert ours.note.endswith("3 GFLOP/s; 75% of the convolutions'; 25% of the bf16 products'")
+    assert floor.note.endswith("100% of the convolutions'; 33% of the bf16 products'")
+    assert gone.note == ""
+
+
+def test_the_rate_of_products_counts_them(monkeypatch):
+    times = SimpleNamespace(median_s=0.5)
+    monkeypatch.setattr(bench_unet, "compare", lambda do, *_, **__: [f() for f in do.values()] and {
+        "products": times})
+    assert bench_unet.products(CPU, 1, n=8) == 2 * 8**3 / 0.5
 
 
 def test_a_setting_is_heeded():

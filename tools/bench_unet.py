@@ -5,7 +5,8 @@ the middle with one head, no dropout; what still differs shows in the parameters
 Each contender is timed in the setting in which it is quickest here, which is found first: memory
 format, precision and, on a GPU, compiled or not. All have the fused AdamW; gradients are clipped
 and weights averaged as each one's own trainer does by default. A sampling step is an evaluation and
-a step of DDIM. The floor is our network's convolutions alone, with their inputs ready in memory.
+a step of DDIM; on a GPU it may also be replayed from CUDA graphs. The floor is our network's
+convolutions alone, with their inputs ready in memory; of a GPU also its bf16 products are timed.
 """
 
 import copy
@@ -49,7 +50,10 @@ def rows(rounds, config=None, batch=None, device=None):
     config = config or UNetConfig(base=64, dropout=0.0)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batch = batch or (128 if device.type == "cuda" else 8)
-    flops = {}
+    flops, rates = {}, {}
+    if device.type == "cuda":
+        rates["bf16 products"] = products(device, rounds)
+        yield Row("bf16 products alone", "8192 × 8192", rates["bf16 products"] / 1e9, "GFLOP/s")
     starts, missing = made({who: lambda start=start: lambda: start(config)
                             for who, start in STARTS.items()})
     for who, start in starts.items():
@@ -61,12 +65,12 @@ def rows(rounds, config=None, batch=None, device=None):
     flops[FLOOR] = counted(starts["ours"](), config, batch, only="convolution")
     for what, number in zip(STEPS, zip(*flops.values())):
         number = dict(zip(flops, number))
-        yield from timed_steps(what, starts, number, rounds, config, batch, device)
+        yield from with_rates(timed_steps(what, starts, rounds, config, batch, device), number, rates)
     yield from (Row("U-Net", who, math.nan, "s", note=f"skipped: {why}")
                 for who, why in missing.items())
 
 
-def timed_steps(what, starts, flops, rounds, config, batch, device):
+def timed_steps(what, starts, rounds, config, batch, device):
     """The rows of one of the `STEPS`."""
     work, said = {"training step": training, "sampling step": sampling}[what], {}
 
@@ -77,31 +81,53 @@ def timed_steps(what, starts, flops, rounds, config, batch, device):
             return work(starts[who](), config, batch, device, setting)
 
         def tuned():
-            do, said[who] = quickest(make, device)
+            do, said[who] = quickest(make, device, graphs=work == sampling)
             return do
 
         return tuned
 
     makers = {who: maker(who) for who in (*starts, FLOOR)}
-    for row in timed(what, makers, rounds, clock=clock(device), notes=said):
-        rate = f"; {flops[row.who] / row.value / 1e9:.0f} GFLOP/s" if row.value > 0 else ""
-        yield replace(row, note=row.note + rate)
+    return timed(what, makers, rounds, clock=clock(device), notes=said)
 
 
-def quickest(make, device):
+def with_rates(rows, flops, known):
+    """The rows with GFLOP a second in their notes, and the share of the floor's and `known` ones."""
+    rows = list(rows)
+    rates = {row.who: flops[row.who] / row.value for row in rows if row.value > 0}
+    peaks = {"the convolutions'": rates[FLOOR]} | {f"the {name}'": r for name, r in known.items()}
+    for row in rows:
+        if row.who in rates:
+            shares = [f"{rates[row.who] / peak:.0%} of {whose}" for whose, peak in peaks.items()]
+            row = replace(row, note="; ".join([row.note, f"{rates[row.who] / 1e9:.0f} GFLOP/s",
+                                               *shares]))
+        yield row
+
+
+def products(device, rounds, n=8192):
+    """FLOP/s of matrix products in bf16."""
+    a, b = torch.randn(2, n, n, device=device, dtype=torch.bfloat16)
+
+    def do():
+        torch.mm(a, b)[0, 0].item()  # which waits for it
+
+    return 2 * n**3 / compare({"products": do}, rounds, clock=clock(device))["products"].median_s
+
+
+def quickest(make, device, graphs=False):
     """`(what does the step, the setting's name)`, of all settings the quickest."""
-    all_of_them = {name: make(setting) for name, setting in settings(device).items()}
+    all_of_them = {name: make(setting) for name, setting in settings(device, graphs).items()}
     times = compare(all_of_them, 2, clock=clock(device))
     name = min(times, key=lambda name: times[name].low_s)
     return all_of_them[name], name
 
 
-def settings(device):
-    """{name: (channels_last, bf16, compiled)}."""
-    compiled = (False, True) if device.type == "cuda" else (False,)
-    words = (("contiguous", "channels_last"), ("float32", "bf16"), ("eager", "compiled"))
-    return {", ".join(word[on] for word, on in zip(words, setting)): setting
-            for setting in itertools.product((False, True), (False, True), compiled)}
+def settings(device, graphs=False):
+    """{name: (channels_last, bf16, how)}; `how` is one of those of `set_up`."""
+    hows = ["eager"] + ["compiled"] * (device.type == "cuda")
+    hows += ["graphs"] * (graphs and device.type == "cuda")
+    layouts, precisions = ("contiguous", "channels_last"), ("float32", "bf16")
+    return {f"{layouts[last]}, {precisions[bf16]}, {how}": (last, bf16, how)
+            for last, bf16, how in itertools.product((False, True), (False, True), hows)}
 
 
 def clock(device):
@@ -110,13 +136,14 @@ def clock(device):
 
 
 def set_up(one, device, setting):
-    """`(network, y of (x, levels))` with the setting's layout, precision and compiler."""
-    last, bf16, compiled = setting
+    """`(network, y of (x, levels))` with the setting's layout and precision; eager, compiled, or
+    compiled and replayed from CUDA graphs."""
+    last, bf16, how = setting
     network = one.network.to(device)
     if last:
         network.to(memory_format=torch.channels_last)
-    if compiled:
-        network.compile()
+    if how != "eager":
+        network.compile(mode="reduce-overhead" if how == "graphs" else None)
     return network, in_precision(one.said, torch.bfloat16 if bf16 else None)
 
 
@@ -168,7 +195,7 @@ def sampling(one, config, batch, device, setting):
 
 def convolutions(one, config, batch, device, setting, what):
     """Does the network's convolutions one by one, each on an input as it meets it."""
-    network, said = set_up(one, device, (*setting[:2], False))
+    network, said = set_up(one, device, (*setting[:2], "eager"))
     met, train = [], what == "training step"
 
     def meet(layer, inputs, y):
