@@ -1,11 +1,14 @@
 """What the book's code costs beside what one would otherwise use, measured on this machine.
 
-usage: python tools/bench.py [toy|unet|data|solvers ...] [--rounds N] [--out FILE]
+usage: python tools/bench.py [toy|unet|data|solvers|book ...] [--rounds N] [--peers] [--write]
+                             [--out FILE]
 
 Contenders take turns, A B C A B C, so that what slows the machine down slows all of them; a ratio
 is taken within each round, and its median counts. Without names it is all sections. A peer that is
-not installed, or fails, is named with the reason and skipped: none is needed by the book. Prints as
-it goes and at the end a table in Markdown; `--out` writes a record of the same as JSON.
+not installed, or fails, is named with the reason and skipped: none is needed by the book; `--peers`
+installs them. Prints as it goes and at the end a table in Markdown. `--write` makes it the book's
+own: the record in chapters/records, the README's lines and, of section `book`, the seconds that
+the chapters state. `--out` writes a record elsewhere. All sections together take 35 minutes.
 
 A section is a file, bench_NAME.py, with a function `rows(rounds)` that yields `Row`s. All runs on
 one thread, unless OMP_NUM_THREADS says otherwise, and counts the seconds of this process, which
@@ -21,13 +24,13 @@ if __name__ == "__main__":  # before NumPy is there, which reads them once
 
 import argparse
 import importlib.util
-import json
 import math
 import platform
 import re
+import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from unittest import mock
@@ -36,9 +39,11 @@ import numpy as np
 
 from minidiff.errors import require
 
-SECTIONS = ("toy", "unet", "data", "solvers")
+SECTIONS = ("toy", "unet", "data", "solvers", "book")
 PACKAGES = ("numpy", "torch", "pillow", "diffusers", "denoising-diffusion-pytorch",
             "smalldiffusion", "torchcfm")
+PEERS = PACKAGES[-3:]  # their wheels ask for torchvision and more, of which the bench needs nothing
+PINS = Path(__file__).resolve().parent.parent / "pins.txt"
 ONE_THREAD = os.environ.get("OMP_NUM_THREADS") == "1"
 
 
@@ -138,6 +143,11 @@ def peer(name):
             del sys.modules[part]
 
 
+def install_peers():
+    subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "-c", str(PINS), *PEERS],
+                   check=True)
+
+
 def timed(what, makers, rounds, seconds=0.0, clock=None, notes=None):
     """Yields the rows of a piece of work: the contenders' times, `notes` on some of them, and who
     is missing and why."""
@@ -223,14 +233,9 @@ def document(sections):
     return f"{tables}\n\n## machine\n\n{facts}\n- packages: {packages}"
 
 
-def write(path, sections, rounds):
-    """The same as JSON, whole or not at all."""
-    rows = {name: [{key: None if value != value else value for key, value in asdict(row).items()}
-                   for row in rows] for name, rows in sections.items()}
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps({"machine": machine(), "rounds": rounds, "sections": rows},
-                               indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+def slug(words):
+    """The words as they stand in a file's name."""
+    return re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def section(name, rounds):
@@ -248,7 +253,12 @@ def parsed(words):
     parser.add_argument("sections", nargs="*", metavar="SECTION", default=SECTIONS,
                         help=f"of {', '.join(SECTIONS)}; by default all")
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--out", type=Path, help="where to write the record, as JSON")
+    parser.add_argument("--out", type=Path, help="where to write a record, as JSON")
+    parser.add_argument("--write", action="store_true",
+                        help="write the book's own record, the README's lines, and of section book "
+                             "the seconds that the chapters state")
+    parser.add_argument("--peers", action="store_true",
+                        help=f"first install {', '.join(PEERS)}, without what they ask for")
     asked = parser.parse_args(words)
     unknown = set(asked.sections) - set(SECTIONS)
     if unknown or asked.rounds < 1:
@@ -259,6 +269,8 @@ def parsed(words):
 
 def main(words=None):
     asked, sections = parsed(words), {}
+    if asked.peers:
+        install_peers()
     for name in asked.sections:
         rows = sections.setdefault(name, [])
         for row in section(name, asked.rounds):
@@ -266,8 +278,12 @@ def main(words=None):
             print(f"{name}: {row.what}, {row.who}: {shown(row.value, row.unit)} {row.note}",
                   flush=True)
     print(f"\n{document(sections)}")
+    import costs  # which builds on this file
     if asked.out:
-        write(asked.out, sections, asked.rounds)
+        costs.keep(asked.out, sections, asked.rounds)
+    if asked.write:
+        for file, why in costs.publish(sections, asked.rounds).items():
+            print(f"{file}: the book's seconds stay: it {why}")
 
 
 if __name__ == "__main__":

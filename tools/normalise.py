@@ -105,11 +105,17 @@ def main(files, root=ROOT):
             print(f"{path.name}: {error}", file=sys.stderr)
         else:
             print(f"{path.name}: ran in {seconds:.1f} s{_remark(seconds, chapter_at(path, book))}")
+    tables(root, book)
+    return 1 if failures else 0
+
+
+def tables(root, book):
+    """Write what follows from the manifest and the notebooks: checksums, the README's contents."""
+    folder = root / book.src
     write(folder / "checksums.txt", checksums(folder))
     if (root / "README.md").exists():
         readme = (root / "README.md").read_text("utf-8")
         write(root / "README.md", navigation.with_contents(readme, book))
-    return 1 if failures else 0
 
 
 def _remark(seconds, chapter):

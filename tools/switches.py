@@ -17,7 +17,6 @@ which two go into compiling; `--device cuda --recipe fast --steps 20` is for a G
 import argparse
 import io
 import math
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +28,7 @@ import torch
 from PIL import Image
 
 import rowfile
-from bench import processor
+from bench import processor, slug
 from minidiff.data.shapes import shapes
 from minidiff.nn import EMA, UNet
 from minidiff.nn.seeds import stream
@@ -206,7 +205,7 @@ def named(device):
 def path_for(device):
     """Where the record of this device stands."""
     word = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return RECORDS / f"switches-{re.sub('[^a-z0-9]+', '-', word.lower()).strip('-')}.csv"
+    return RECORDS / f"switches-{slug(word)}.csv"
 
 
 def fits(row):
