@@ -73,7 +73,7 @@ def test_each_device_has_a_record():
 def test_what_is_told():
     told = dict(costs.told([*BARE, *STEP, *COUNTS, *REDRAWS]))
     assert told == {"step": "250 µs; theirs × 2.00",
-                    "moons": "the floor 0.0100, DDIM 21, Heun 123",
+                    "moons": "the floor 0.0100; DDIM 21; Heun 123",
                     "slowest redraw of 3 widgets": "2: field: 34.5 ms"}
     alone = [Row("first widget", "live", 9.0, "s")]
     assert dict(costs.told(alone)) == {"first widget": "live 9.00 s"}
@@ -85,7 +85,7 @@ def test_the_readme_has_the_lines_of_every_record_and_nothing_else_changes(tmp_p
     (tmp_path / "README.md").write_text(readme)
     assert costs.publish({"toy": STEP}, 7, tmp_path) == {}
     text = (tmp_path / "README.md").read_text("utf-8")
-    assert text.startswith("before\n<!-- bench -->\n\n| | | |\n") and "old" not in text
+    assert text.startswith("before\n<!-- bench -->\n\n| of | what | measured |\n") and "old" not in text
     assert text.endswith("\n\n<!-- /bench -->\nafter\n")
     assert "| chapter 3's network | step | 250 µs; theirs × 2.00 |" in text
     assert "*CPU, 2 cores, threads: 1; Python 3.12, numpy 2.4, torch 2.13; medians of 7" in text

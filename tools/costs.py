@@ -83,7 +83,7 @@ def lines(record):
     """A record in Markdown: what was measured of whom, in short, and on what machine."""
     table = [f"| {TITLES[name]} | {what} | {measured} |" for name, kept in record.items()
              for what, measured in told(kept["rows"])]
-    return "\n".join(["| | | |", "|:--|:--|:--|", *table, "", *sorted(set(abouts(record)))])
+    return "\n".join(["| of | what | measured |", "|:--|:--|:--|", *table, "", *sorted(set(abouts(record)))])
 
 
 def told(rows):
@@ -102,9 +102,9 @@ def _each(rows):
     """Ours, and how many times as long the others took; or each one's own number."""
     first, *others = rows
     if first.who == "ours" and first.ratio == 1:
-        rest = ", ".join(f"{row.who} × {shown(row.ratio)}" for row in others)
+        rest = "; ".join(f"{row.who} × {shown(row.ratio)}" for row in others)
         return f"{_shown(first)}; {rest}" if rest else _shown(first)
-    return ", ".join(f"{row.who} {_shown(row)}" for row in rows)
+    return "; ".join(f"{row.who} {_shown(row)}" for row in rows)
 
 
 def _shown(row):
