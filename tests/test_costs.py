@@ -15,11 +15,13 @@ STEP = [Row("step", "ours", 2.5e-4, "s", 2e-4, 3e-4, 1.0, 0.9, 1.1),
         Row("step", "theirs", 5e-4, "s", 4e-4, 6e-4, 2.0, 1.8, 2.2, "so|so"),
         Row("step", "gone", math.nan, "s", note="skipped: no such module")]
 BARE = [Row("parameters", "ours", 7.0, ""), Row("GFLOP of a step", "ours", 7.0, ""),
-        Row("chapter", "01_noise.ipynb", 7.0, "s"), Row("peak memory", "01_noise.ipynb", 7.0, "MB")]
+        Row("chapter", "01_noise.ipynb", 7.0, "s"), Row("peak memory", "01_noise.ipynb", 7.0, "MB"),
+        Row("redraw", "4: gone", math.nan, "s", note="failed: cell 3")]
 REDRAWS = [Row("redraw", "1: noising", 0.012, "s"), Row("redraw", "2: field", 0.0345, "s"),
            Row("redraw", "3: fit", 0.02, "s")]
 COUNTS = [Row("moons", "the floor", 0.01, ""), Row("moons", "DDIM", 21.0, "evaluations"),
-          Row("moons", "Heun", 123.0, "evaluations")]
+          Row("moons", "Heun", 123.0, "evaluations"),
+          Row("moons", "DDPM", math.nan, "evaluations", note="more than 247: there 31.1%")]
 RECORDS = sorted((ROOT / "chapters" / "records").glob("bench-*.json"))
 
 
@@ -50,7 +52,7 @@ def test_a_section_takes_its_old_ones_place_and_no_other_s(tmp_path, about):
     costs.keep(path, {"toy": STEP[:2], "data": STEP[:1]}, 9)
     record = costs.read(path)
     assert {name: (kept["rounds"], len(kept["rows"])) for name, kept in record.items()} == {
-        "toy": (9, 2), "data": (9, 1), "solvers": (7, 3)}
+        "toy": (9, 2), "data": (9, 1), "solvers": (7, 4)}
     assert list(record) == ["toy", "data", "solvers"]  # as the bench has them
 
 
@@ -73,28 +75,41 @@ def test_each_device_has_a_record():
 def test_what_is_told():
     told = dict(costs.told([*BARE, *STEP, *COUNTS, *REDRAWS]))
     assert told == {"step": "250 µs; theirs × 2.00",
-                    "moons": "the floor 0.0100; DDIM 21; Heun 123",
+                    "moons": "DDIM 21; Heun 123; DDPM more than 247",
                     "slowest redraw of 3 widgets": "2: field: 34.5 ms"}
-    alone = [Row("first widget", "live", 9.0, "s")]
-    assert dict(costs.told(alone)) == {"first widget": "live 9.00 s"}
+    alone = [Row("chapters under nbval", "two workers", 9.0, "s")]
+    assert dict(costs.told(alone)) == {"chapters under nbval": "two workers 9.00 s"}
     assert dict(costs.told(STEP[:1])) == {"step": "250 µs"}
 
 
 def test_the_readme_has_the_lines_of_every_record_and_nothing_else_changes(tmp_path, about):
     readme = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n"
     (tmp_path / "README.md").write_text(readme)
-    assert costs.publish({"toy": STEP}, 7, tmp_path) == {}
+    assert costs.publish({"toy": STEP}, 7, write=True, root=tmp_path) == {}
     text = (tmp_path / "README.md").read_text("utf-8")
     assert text.startswith("before\n<!-- bench -->\n\n| of | what | measured |\n") and "old" not in text
     assert text.endswith("\n\n<!-- /bench -->\nafter\n")
     assert "| chapter 3's network | step | 250 µs; theirs × 2.00 |" in text
     assert "*CPU, 2 cores, threads: 1; Python 3.12, numpy 2.4, torch 2.13; medians of 7" in text
     about["gpu"] = "H200"
-    costs.publish({"unet": STEP}, 7, tmp_path)
+    costs.publish({"unet": STEP}, 7, write=True, root=tmp_path)
     both = (tmp_path / "README.md").read_text("utf-8")
     assert "| U-Net | step |" in both and "*H200, " in both and "| chapter 3's network |" in both
     with pytest.raises(ValueError, match="README.md must be with <!-- bench -->"):
         costs.with_costs("before", tmp_path)
+
+
+def test_what_is_measured_is_kept_before_the_next_section(tmp_path, monkeypatch):
+    def section(name, rounds):
+        yield from STEP
+        if name == "data":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "section", section)
+    out = tmp_path / "bench.json"
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["toy", "data", "--out", str(out)])
+    assert list(costs.read(out)) == ["toy"] and [*tmp_path.iterdir()] == [out]
 
 
 def test_the_peers_are_installed_without_what_they_ask_for(monkeypatch):

@@ -271,19 +271,17 @@ def main(words=None):
     asked, sections = parsed(words), {}
     if asked.peers:
         install_peers()
+    import costs  # which builds on this file
     for name in asked.sections:
         rows = sections.setdefault(name, [])
         for row in section(name, asked.rounds):
             rows.append(row)
             print(f"{name}: {row.what}, {row.who}: {shown(row.value, row.unit)} {row.note}",
                   flush=True)
-    print(f"\n{document(sections)}")
-    import costs  # which builds on this file
-    if asked.out:
-        costs.keep(asked.out, sections, asked.rounds)
-    if asked.write:
-        for file, why in costs.publish(sections, asked.rounds).items():
+        left = costs.publish({name: rows}, asked.rounds, asked.out, asked.write)  # before the next
+        for file, why in left.items():
             print(f"{file}: the book's seconds stay: it {why}")
+    print(f"\n{document(sections)}")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from normalise import ROOT
 from normalise import write as write_whole
 
 BLOCK = re.compile("(<!-- bench -->\n).*(<!-- /bench -->)", re.DOTALL)
-TITLES = {"toy": "chapter 3's network", "unet": "U-Net", "data": "data", "solvers": "solvers",
+TITLES = {"toy": "chapter 3's network", "unet": "U-Net", "data": "data", "solvers": "evaluations",
           "book": "the book"}
-LEFT_OUT = ("parameters", "GFLOP", "bf16", "chapter", "peak memory", "redraw")
+LEFT_OUT = ("chapter", "peak memory", "redraw")
 VERSIONS = ("numpy", "torch")
 
 
@@ -60,11 +60,16 @@ def _row(kept):
     return Row(**{"who": "", "unit": "", "value": math.nan, **kept})
 
 
-def publish(sections, rounds, root=ROOT):
-    """Write the record, the README's lines, and of section book the chapters' seconds.
+def publish(sections, rounds, out=None, write=False, root=ROOT):
+    """Put {section: its `Row`s} into the record `out`, if there shall be one; and, if `write`, into
+    the book: its record, the README's lines, and of section book the chapters' seconds.
 
     Returns {file: why its chapter's seconds stay}.
     """
+    if out:
+        keep(out, sections, rounds)
+    if not write:
+        return {}
     keep(path(machine(), root), sections, rounds)
     readme = root / "README.md"
     write_whole(readme, with_costs(readme.read_text("utf-8"), root))
@@ -87,10 +92,10 @@ def lines(record):
 
 
 def told(rows):
-    """(what, what each took) of the rows that have a number; of redraws the slowest."""
-    rows = [row for row in rows if not math.isnan(row.value)]
+    """(what, what each took) of what has a unit and was measured; of redraws the slowest."""
+    rows = [row for row in rows if row.unit and not row.note.startswith(("skipped", "failed"))]
     for what, group in groupby(rows, lambda row: row.what):
-        if not what.startswith(LEFT_OUT):
+        if what not in LEFT_OUT:
             yield what, _each(list(group))
     redraws = [row for row in rows if row.what == "redraw"]
     if redraws:
@@ -108,6 +113,8 @@ def _each(rows):
 
 
 def _shown(row):
+    if math.isnan(row.value):  # the note tells why: "more than 247: ..."
+        return row.note.split(":")[0]
     if row.unit == "evaluations":  # a count, and the line says of what
         return f"{row.value:.0f}"
     return shown(row.value, row.unit)
