@@ -116,7 +116,7 @@ def products(device, rounds, n=8192):
 def quickest(make, device, graphs=False):
     """`(what does the step, the setting's name)`, of all settings the quickest."""
     all_of_them = {name: make(setting) for name, setting in settings(device, graphs).items()}
-    times = compare(all_of_them, 2, clock=clock(device))
+    times = compare(all_of_them, 5, clock=clock(device))
     name = min(times, key=lambda name: times[name].low_s)
     return all_of_them[name], name
 
