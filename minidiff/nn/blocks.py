@@ -53,7 +53,7 @@ class Attention(nn.Module):
 
     def forward(self, h):
         q, k, v = self.ask(h)
-        if h.is_cuda:  # there it is quicker not to write the weights down
+        if h.is_cuda:  # where to write the weights down takes the time (Dao et al. 2022)
             new = F.scaled_dot_product_attention(q, k, v)
         else:
             new = self.heed(q, k) @ v
@@ -72,6 +72,7 @@ class Attention(nn.Module):
 
     @staticmethod
     def heed(q, k):
+        """The weights of questions and keys, each (B, heads, pixels, C / heads)."""
         return ((q / q.shape[3] ** 0.5) @ k.transpose(2, 3)).softmax(dim=3)
 
 
