@@ -297,6 +297,17 @@ def test_parts_are_left_out_if_told_so(monkeypatch):
     assert last[2] == ["chapters"] and end[2] == ["-m", "not browser"]
 
 
+@pytest.mark.parametrize("said, peak_mb", [
+    ("4 passed\n12.5\n", 12.5), ("4 passed\nnan\n", math.nan), ("4 passed\n", math.nan)])
+def test_a_probe_that_tells_no_memory_loses_no_result(monkeypatch, said, peak_mb):
+    """It can't on Windows, and it can be killed."""
+    done = types.SimpleNamespace(stdout=said, stderr="", returncode=0)
+    monkeypatch.setattr(bench_book.subprocess, "run", lambda *_, **__: done)
+    seconds, memory = bench_book.suite("tests", [], "goal: soon")
+    assert seconds.note == "4 passed; goal: soon"
+    assert memory.value == pytest.approx(peak_mb, nan_ok=True)
+
+
 # What `--write` makes of it.
 
 NOTED = GOOD.replace("run_s = 9.5\n", "run_s = 9.5    # measured, run_s = 1\n")

@@ -40,9 +40,9 @@ import numpy as np
 from minidiff.errors import require
 
 SECTIONS = ("toy", "unet", "data", "solvers", "book")
-PACKAGES = ("numpy", "torch", "pillow", "diffusers", "denoising-diffusion-pytorch",
-            "smalldiffusion", "torchcfm")
-PEERS = PACKAGES[-3:]  # their wheels ask for torchvision and more, of which the bench needs nothing
+# Their wheels ask for torchvision and more, of which the bench needs nothing.
+PEERS = ("denoising-diffusion-pytorch", "smalldiffusion", "torchcfm")
+PACKAGES = ("numpy", "torch", "pillow", "diffusers", *PEERS)
 PINS = Path(__file__).resolve().parent.parent / "pins.txt"
 ONE_THREAD = os.environ.get("OMP_NUM_THREADS") == "1"
 

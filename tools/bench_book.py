@@ -221,10 +221,12 @@ def suite(what, arguments, goal, root=ROOT):
         done = subprocess.run([sys.executable, str(TOOLS / "probe.py"), *command], cwd=root,
                               capture_output=True, encoding="utf-8", errors="replace")
         seconds = time.perf_counter() - start
-    said, _, peak_mb = done.stdout.strip().rpartition("\n")
-    if not peak_mb.replace(".", "").isdigit():  # it was killed
-        said, peak_mb = done.stdout, "nan"
+    said, _, told = done.stdout.strip().rpartition("\n")
+    try:
+        peak_mb = float(told)
+    except ValueError:  # it was killed, and told nothing
+        said, peak_mb = done.stdout, math.nan
     last = (said.strip() or done.stderr.strip()).rpartition("\n")[2].strip("= ")
     failed = f"failed, exit code {done.returncode}: " if done.returncode else ""
     yield Row(what, "two workers", seconds, "s", note=f"{failed}{last}; {goal}")
-    yield memory(what, "largest process", float(peak_mb))
+    yield memory(what, "largest process", peak_mb)
