@@ -163,6 +163,20 @@ def test_twice_the_resolution_repeats_pixels():
     np.testing.assert_array_equal(block(h, None).detach().numpy(), want)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_twice_the_resolution_is_a_convolution_of_the_repeated_pixels(layout):
+    """Also its slopes, by the image, the weights and the bias."""
+    block = awake(Up(3).double()).to(memory_format=layout)
+    h = random(2, 3, 4, 6).to(memory_format=layout).requires_grad_()
+    repeated = h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    want = torch.nn.functional.conv2d(repeated, block.conv.weight, block.conv.bias, padding=1)
+    answer, dy = block(h, None), random(*want.shape, seed=1)
+    assert torch.allclose(answer, want, rtol=0, atol=1e-12)
+    for mine, theirs in zip(*(torch.autograd.grad(y, (h, *block.parameters()), dy)
+                              for y in (answer, want))):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_attention_is_the_softmax_formula(heads):
     """Pixel i answers with the v of all pixels j, weighted by softmax of q_i·k_j / sqrt(d)."""

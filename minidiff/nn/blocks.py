@@ -92,10 +92,20 @@ class Up(nn.Module):
 
     def __init__(self, n):
         super().__init__()
-        self.conv = conv(n, n)
+        self.conv = Doubling(n, n, 3, padding=1)
 
     def forward(self, h, emb):
-        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.conv(h)
+
+
+class Doubling(nn.Conv2d):
+    """The convolution of h with every pixel four times, without writing those down."""
+
+    def forward(self, h):
+        # A 3×3 kernel then sees only 2×2 different pixels. Where two weights meet the same one, it
+        # takes their sum: 16 products for four new pixels instead of 36.
+        w = 4 * F.avg_pool2d(self.weight, 2, stride=1, padding=1)
+        return F.conv_transpose2d(h, w.transpose(0, 1).flip(2, 3), self.bias, stride=2, padding=1)
 
 
 def waves(c, width):
