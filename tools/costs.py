@@ -12,9 +12,9 @@ from itertools import groupby
 
 import minutes
 from bench import Row, machine, shown, slug
+from files import write_whole
 from minidiff.errors import require
 from normalise import ROOT
-from normalise import write as write_whole
 
 BLOCK = re.compile("(<!-- bench -->\n).*(<!-- /bench -->)", re.DOTALL)
 TITLES = {"toy": "chapter 3's network", "unet": "U-Net", "data": "data", "solvers": "evaluations",

@@ -33,6 +33,7 @@ from minidiff.evaluate import PAIRS, Judge, Reference, beside, judged, measured
 from minidiff.nn import checkpoint
 from minidiff.trained import CHECKPOINT, SOLVERS, load, pixels, samples
 from classifier import data
+from files import write_whole
 from sample import available
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "chapters" / "weights"
@@ -217,7 +218,7 @@ def evaluated(files, protocol, judge, reference, test, options, device):
                 "protocol": protocol}
             if options.all:
                 lines.append(known[key])
-                write(record, lines)
+                write_whole(record, "".join(json.dumps(line) + "\n" for line in lines))
         wanted.append(known[key])
     return wanted
 
@@ -248,13 +249,6 @@ def read(path):
         except json.JSONDecodeError:
             require(number == len(lines), f"{path}, line {number}", "a line of scores", line)
     return found
-
-
-def write(path, lines):
-    """Put the lines in the place of the file, which is whole at any moment."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    part.replace(path)
 
 
 def said(line, proper):

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 import navigation
+from files import write_whole
 from minidiff.book import load
 from minidiff.errors import require
 from normal_form import dumps, normal_form, read
-from normalise import checksums, write
+from normalise import checksums
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("book.py", "book.toml", "environment.yml", "pins.txt", "pyproject.toml",
@@ -70,9 +71,9 @@ def handout(folder, root=ROOT):
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name)
     for file, nb in chapters.items():
-        write(target / file, dumps(nb))
-    write(target / "checksums.txt", checksums(target))
-    write(folder / "README.md", README.format(
+        write_whole(target / file, dumps(nb))
+    write_whole(target / "checksums.txt", checksums(target))
+    write_whole(folder / "README.md", README.format(
         title=book.title, made=MADE, description=book.description,
         contents=navigation.contents(book)))
 

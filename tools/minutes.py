@@ -6,6 +6,7 @@ import re
 
 import navigation
 import normalise
+from files import write_whole
 from minidiff.book import load
 from normal_form import dumps, read
 
@@ -47,7 +48,7 @@ def write(seconds, root=normalise.ROOT):
     """Write {file: seconds} into the book; {file: why it is left alone}."""
     path = root / "book.toml"
     whole, left = settled(load(path), seconds)
-    normalise.write(path, with_minutes(path.read_bytes().decode("utf-8"), whole))
+    write_whole(path, with_minutes(path.read_bytes().decode("utf-8"), whole))
     book = load(path)
     for chapter in book.chapters:
         _head(root / book.src / chapter.file, book, chapter)
@@ -60,4 +61,4 @@ def _head(path, book, chapter):
     cells = navigation.with_navigation(nb.cells, book, chapter)
     if cells != nb.cells:
         nb.cells = cells
-        normalise.write(path, dumps(nb))
+        write_whole(path, dumps(nb))

@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat.reader import NotJSONError
 
 import navigation
+from files import write_whole
 from minidiff.book import load
 from normal_form import dumps, normal_form, read
 
@@ -65,7 +66,7 @@ def normalise(path, book):
         nb.cells = navigation.with_navigation(nb.cells, book, chapter)
     nb = normal_form(nb)
     seconds = execute(nb, path.parent)
-    write(path, dumps(normal_form(nb)))
+    write_whole(path, dumps(normal_form(nb)))
     return seconds
 
 
@@ -83,13 +84,6 @@ def checksums(folder):
     """The text of `checksums.txt`, as `sha256sum` writes it: names relative to the folder."""
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  "
                    f"{path.relative_to(folder).as_posix()}\n" for path in notebooks(folder))
-
-
-def write(path, text):
-    """Replace the file at once, so that a killed run leaves the old one whole."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
 
 
 def main(files, root=ROOT):
@@ -112,10 +106,10 @@ def main(files, root=ROOT):
 def tables(root, book):
     """Write what follows from the manifest and the notebooks: checksums, the README's contents."""
     folder = root / book.src
-    write(folder / "checksums.txt", checksums(folder))
+    write_whole(folder / "checksums.txt", checksums(folder))
     if (root / "README.md").exists():
         readme = (root / "README.md").read_text("utf-8")
-        write(root / "README.md", navigation.with_contents(readme, book))
+        write_whole(root / "README.md", navigation.with_contents(readme, book))
 
 
 def _remark(seconds, chapter):

@@ -1,8 +1,9 @@
 """Records: files of rows, each row a NamedTuple of words and numbers, as CSV."""
 
 import csv
-import os
+import io
 
+from files import write_whole
 from minidiff.errors import require
 
 
@@ -32,10 +33,8 @@ def of(Row, fits):
         return made
 
     def write(path, rows):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with open(part, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
-        os.replace(part, path)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
+        write_whole(path, text.getvalue())
 
     return read, write

@@ -10,11 +10,11 @@ names the data. A Gaussian's loss is a sum over the rows. About a minute on one 
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 
+from files import write_whole
 from train import data  # the command's neighbour, so that both hold out the same images
 
 OUT = Path(__file__).resolve().parent.parent / "chapters" / "records" / "cifar10-spectrum.csv"
@@ -45,14 +45,11 @@ def _parts(images):
         yield part.reshape(len(part), -1) / 127.5 - 1
 
 
-def write(path, name, counts, columns):
-    """Put the record in the place of the file, which is whole at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+def record(name, counts, columns):
+    """The record's text."""
     head = (f"# {name}: {counts[0]} training images and their mirror images, {counts[1]} held out\n"
             "variance,held_out\n")
-    part.write_text(head + "".join(f"{a:.6g},{b:.6g}\n" for a, b in zip(*columns)), "utf-8")
-    os.replace(part, path)
+    return head + "".join(f"{a:.6g},{b:.6g}\n" for a, b in zip(*columns))
 
 
 def main(words=None):
@@ -63,8 +60,8 @@ def main(words=None):
     asked = parser.parse_args(words)
     (images, _), (held_out, _) = data(asked.data)
     images, held_out = np.asarray(images), np.asarray(held_out)
-    write(asked.out, asked.name or Path(asked.data).name, (len(images), len(held_out)),
-          spectrum(images, held_out))
+    write_whole(asked.out, record(asked.name or Path(asked.data).name, (len(images), len(held_out)),
+                                  spectrum(images, held_out)))
 
 
 if __name__ == "__main__":
