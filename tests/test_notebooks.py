@@ -91,10 +91,13 @@ def chapter_faults(nb, book, chapter):
     navigated = navigation.with_navigation(nb.cells, book, chapter)
     if nb.cells != navigated:
         yield "navigation isn't the manifest's"
-    titles = [line for cell in nb.cells if cell.cell_type == "markdown"
-              for line in cell.source.split("\n") if line.startswith("# ")]
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    titles = [line for line in text.split("\n") if line.startswith("# ")]
     if len(titles) != 1 or not titles[0].endswith(chapter.title):
         yield f"its title isn't the manifest's: {titles}"
+    tags = re.findall(r"\\tag\{(.*?)\}", text)
+    if tags != [f"{chapter.number}.{i}" for i in range(1, len(tags) + 1)]:
+        yield f"its equations aren't numbered one by one: {tags}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -196,6 +199,10 @@ def test_each_fault_of_a_chapter_is_found():
     assert "navigation" in found(good.cells[1:]) and "navigation" in found(good.cells[:-1])
     assert "title" in found([c for c in good.cells if not c.source.startswith("# ")])
     assert "title" in found([*good.cells, new_markdown_cell("# Another")])
+    tagged = {n: new_markdown_cell(rf"$$x \tag{{{chapter.number}.{n}}}$$") for n in (1, 2, 3)}
+    assert found([*good.cells, tagged[1], tagged[2]]) == found([*good.cells, cell(), cell()])
+    for order in ((2,), (1, 3), (2, 1), (1, 1)):
+        assert "equations" in found([*good.cells, *(tagged[n] for n in order)])
 
 
 def test_normal_form_keeps_what_a_reader_needs():
