@@ -2,11 +2,15 @@
 
 import functools
 import math
+import os
+import platform
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import bench
 import costs
@@ -72,6 +76,24 @@ def test_a_turn_lasts_as_long_as_it_is_told_to():
                           clock)
     assert clock.log == ["a", "b"] * 2 + (["a"] * 2 + ["b"] * 8) * 2
     assert times["a"].median_s == 0.5 and times["b"].ratio == 0.25
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+@pytest.mark.parametrize("kept", [False, True])
+def test_freed_memory_stays(kept):
+    """To ask for 64 MB once more takes no new page; without, it takes all."""
+    code = f"""
+import resource, numpy, bench
+if {kept}:
+    bench.keep_memory()
+counts = []
+for _ in range(3):
+    numpy.ones(8_000_000)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(counts[2] - counts[1])"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tools", text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+    assert (int(done.stdout) < 100) == kept
 
 
 @pytest.mark.parametrize("contenders, rounds, word", [({}, 3, "contenders"),

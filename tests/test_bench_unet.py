@@ -69,6 +69,20 @@ def test_products_are_counted_as_by_hand():
     assert train == 3 * sample - spared
 
 
+def test_a_doubling_counts_by_its_formula():
+    """Four times nine products a coarse pixel, of which sixteen are done."""
+    from torch.utils.flop_counter import FlopCounterMode
+    B, one = 3, bench_unet.ours(TINY)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        one.network(torch.zeros(B, 3, 8, 8), torch.ones(B))
+    n, coarse = TINY.widths[-1], 4**2
+    assert bench_unet.counted(one, TINY, B)[1] - counter.get_total_flops() == (
+        2 * B * n * n * coarse * (4 * 9 - 16))
+    with bench_unet.by_the_formula(), torch.no_grad():
+        plain = one.network.up[-3](torch.ones(B, n, 4, 4), None)
+    assert torch.allclose(plain, one.network.up[-3](torch.ones(B, n, 4, 4), None), atol=1e-5)
+
+
 def test_attention_counts_the_same_by_any_kernel():
     """A CPU's own kernel, which torch's counter leaves out, and the products that it stands for."""
     class Attend(torch.nn.Module):
@@ -123,7 +137,7 @@ def test_the_floor_does_all_convolutions_and_nothing_else():
     from torch.utils.flop_counter import FlopCounterMode
     for index, what in enumerate(bench_unet.STEPS):
         once = bench_unet.convolutions(one, TINY, 2, CPU, PLAIN, what)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, bench_unet.by_the_formula():
             once()
         want = bench_unet.counted(one, TINY, 2, only="convolution")[index]
         assert counter.get_total_flops() == want

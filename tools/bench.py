@@ -12,7 +12,8 @@ the chapters state. `--out` writes a record elsewhere. All sections together tak
 
 A section is a file, bench_NAME.py, with a function `rows(rounds)` that yields `Row`s. All runs on
 one thread, unless OMP_NUM_THREADS says otherwise, and counts the seconds of this process, which
-don't pass while others have the core; with more threads those of the wall, as on a GPU.
+don't pass while others have the core; with more threads those of the wall, as on a GPU. Memory that
+is freed stays with the process, or one contender would pay for the pages that another gave back.
 """
 
 import os
@@ -23,6 +24,7 @@ if __name__ == "__main__":  # before NumPy is there, which reads them once
     os.environ.setdefault("TQDM_DISABLE", "1")  # the peers' bars
 
 import argparse
+import ctypes
 import importlib.util
 import math
 import platform
@@ -95,6 +97,16 @@ def compare(contenders, rounds, seconds=0.0, clock=None):
     ratios = np.percentile(turns / turns[:, :1], (50, 25, 75), axis=0).T
     return {name: Times(*map(float, (*s, *r)))
             for name, s, r in zip(contenders, spread, ratios)}
+
+
+def keep_memory():
+    """Tell glibc, where it is, to hand nothing back to the system: fresh pages take time."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for option in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+        mallopt(option, 2**30)
 
 
 def _turn(do, calls, clock):
@@ -271,6 +283,7 @@ def main(words=None):
     asked, sections = parsed(words), {}
     if asked.peers:
         install_peers()
+    keep_memory()
     import costs  # which builds on this file
     for name in asked.sections:
         rows = sections.setdefault(name, [])
