@@ -20,8 +20,9 @@ from torch import distributed
 
 from minidiff.errors import require
 from minidiff.nn import EMA, UNet, checkpoint
+from minidiff.nn.compiled import compiled
 from minidiff.nn.seeds import stream
-from minidiff.train import train
+from minidiff.train import batch, in_precision, loss, train
 from minidiff.trained import CHECKPOINT, DTYPES, keep_weights, picture, samples, validate
 
 LOG = "log.jsonl"
@@ -48,6 +49,9 @@ def run(recipe, images, labels, folder, *, held_out=None, device="cpu", seed=0, 
     start, past = _resume(folder, mark, parts, rank)
     look = look or max(1, recipe.steps // 20)
     keep = _keeper(recipe, folder, mark, past, parts, held_out, log, look, save)
+    if recipe.compile:
+        with _advice(recipe):
+            _compile(network, recipe, images, labels, (rank, world))
     if world > 1:
         network = torch.nn.parallel.DistributedDataParallel(network)
     steps = train(
@@ -57,8 +61,8 @@ def run(recipe, images, labels, folder, *, held_out=None, device="cpu", seed=0, 
         saved=folder / CHECKPOINT, decay=recipe.decay, weight=recipe.weight,
         autocast=DTYPES[recipe.precision], part=(rank, world))
     stop = 0
-    with _signals(again=world == 1) as asked:
-        for now in _advised(steps, recipe):
+    with _advice(recipe), _signals(again=world == 1) as asked:
+        for now in steps:
             ema.update(recipe.batch)
             stop, end = _agreed(asked, device, world), now.step == recipe.steps
             if rank == 0:
@@ -117,11 +121,24 @@ def _made(recipe, seed, device):
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     ema = EMA(network, recipe.half_life)
-    if recipe.compile:
-        network.compile()  # in place, under the same names
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0,
                                   fused=device.type == "cuda")
     return network, optimizer, ema
+
+
+def _compile(network, recipe, images, labels, part):
+    """Compile it, or say why not."""
+    drawn = batch(images, labels, 0, 0, recipe.batch, recipe.T, part=part)
+    x0, t, eps, labels = (one if one is None else one.to(images.device) for one in drawn)
+
+    def mean(network):
+        said = in_precision(network, DTYPES[recipe.precision])
+        return loss(said, recipe.table, x0, t, eps, recipe.kind, labels=labels,
+                    condition=recipe.levels).mean()
+
+    spoilt = compiled(network, mean)
+    if spoilt:
+        print("Not compiled: the slope of {} would be {:.0%} off.".format(*spoilt), flush=True)
 
 
 def _resume(folder, mark, parts, rank):
@@ -217,10 +234,11 @@ def _agreed(asked, device, world):
     return number
 
 
-def _advised(steps, recipe):
-    """The steps; where memory runs out, with advice."""
+@contextmanager
+def _advice(recipe):
+    """What to do where memory runs out."""
     try:
-        yield from steps
+        yield
     except torch.OutOfMemoryError as error:
         raise MemoryError(
             f"the device's memory is too small for batch = {recipe.batch}: try half, batch = "

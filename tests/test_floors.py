@@ -34,7 +34,7 @@ NEEDS = {  # what a floor's modules may import beside the standard library, wher
     "show": {"numpy", "matplotlib", "PIL", "ipywidgets", "IPython"},
 }
 MOST_LINES = 300       # of any file
-MOST_CODE_LINES = 2300  # of the package apart from show/ and checks/
+MOST_CODE_LINES = 2320  # of the package apart from show/ and checks/
 MOST_IMPORT_S = 0.25   # of CPU time, for `import minidiff` once NumPy is there
 LEVEL = {name: level for level, names in enumerate(reversed(FLOORS)) for name in names}
 

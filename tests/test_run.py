@@ -265,6 +265,32 @@ def test_too_little_memory_is_told_with_advice(tmp_path, monkeypatch):
         next(go(tmp_path))
 
 
+@pytest.mark.parametrize("factor, words", [
+    (1.0, ""), (0.0, "Not compiled: the slope of last.2.weight would be 100% off.\n")])
+def test_who_compiles_wrong_is_told_and_not_compiled(factor, words, tmp_path, monkeypatch, capsys):
+    """By a compiler that multiplies a slope; what is compiled right is the same run."""
+    had = []
+
+    def compile(network):
+        had.append(network)
+        network.last[2].weight.register_hook(lambda slope: factor * slope)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    recipe = replace(RECIPE, precision="float32")
+    plain = list(go(tmp_path / "a", recipe))
+    assert not had and list(go(tmp_path / "b", replace(recipe, compile=True))) == plain
+    assert len(had) == (2 if factor else 1) and capsys.readouterr().out == words
+
+
+def test_a_check_that_takes_too_much_memory_has_advice(tmp_path, monkeypatch):
+    def compiled(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(minidiff.run, "compiled", compiled)
+    with pytest.raises(MemoryError, match="try half, batch = 4"):
+        next(go(tmp_path, replace(RECIPE, compile=True)))
+
+
 def test_a_loss_that_is_not_finite_names_the_checkpoint(tmp_path, monkeypatch):
     recipe = replace(RECIPE, lr=1e30, clip=1e30, warmup=0)
     with pytest.raises(FloatingPointError, match=f"go on from {tmp_path}.*, which is of step 1"):
