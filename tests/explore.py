@@ -157,10 +157,13 @@ def halt(widget, form):
 
 
 def one_stride_only(widget):
-    """Where the reader wants no motion, one press of Play is one stride."""
+    """Where the reader wants no motion, one press of Play, or of Reverse, is one stride."""
     slider = widget.locator(SAVED.slider).first
-    slider.press("Home")
-    widget.locator(SAVED.play).first.click()
-    value = slider.evaluate(RANGE)[1]
-    widget.page.wait_for_timeout(500)
-    assert slider.evaluate(RANGE)[1] == value != slider.evaluate(RANGE)[0]
+    for start, button in (("Home", "Play"), ("End", "Reverse")):
+        slider.press(start)
+        widget.get_by_role("button", name=button).first.click()
+        least, now, greatest = slider.evaluate(RANGE)
+        widget.page.wait_for_timeout(500)
+        assert slider.evaluate(RANGE) == [least, now, greatest] and least < now < greatest
+        near, far = (now - least, greatest - now)[::1 if button == "Play" else -1]
+        assert near <= far
