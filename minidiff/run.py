@@ -36,8 +36,9 @@ def run(recipe, images, labels, folder, *, held_out=None, device="cpu", seed=0, 
     images (N, C, H, W) uint8 and labels (N,) lie on the device. Every `log` steps the log gets a
     line; every `look` steps, by default twenty times in all, the averaged weights are kept, draw
     samples and tell their loss on the `held_out` (images, labels). A checkpoint is written every
-    `save` seconds, at the end, and before Ctrl-C or SIGTERM has its way. In float32 on a CPU, what
-    goes on is the uninterrupted run bit for bit. Raises `ValueError` for a folder of another run, and
+    `save` seconds, at the end, and before Ctrl-C or SIGTERM has its way. A network whose slopes come
+    out wrong when compiled is trained as it is. In float32 on a CPU, what goes on is the
+    uninterrupted run bit for bit. Raises `ValueError` for a folder of another run, and
     `MemoryError` with advice where the device has too little.
     """
     rank, world = _place()

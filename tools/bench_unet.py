@@ -1,8 +1,8 @@
 """The U-Net beside others': seconds of a training step and of a sampling step, at equal shape.
 
 All have 3×32×32 images, base 64, multipliers 1 2 2 2, two blocks a level, attention at 16×16 and in
-the middle with one head, no dropout; what still differs shows in the parameters and in the FLOPs. These
-are the formula's, however cleverly it is computed, so that shares of a rate mean the same for all.
+the middle with one head, no dropout; what still differs shows in the parameters and in the FLOPs. Those
+are the formula's, however cleverly it is computed: shares of a rate then mean the same for all.
 Each contender is timed in the setting in which it is quickest here, which is found first: memory
 format, precision and, on a GPU, compiled or not. All have the fused AdamW; gradients are clipped
 and weights averaged as each one's own trainer does by default. A sampling step is an evaluation and
