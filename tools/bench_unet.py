@@ -252,7 +252,7 @@ def counted(one, config, batch, only=""):
 def by_the_formula():
     """While it lasts, our doublings are computed as they are written down, with all products."""
     def forward(layer, h):
-        return layer._conv_forward(F.interpolate(h, scale_factor=2.0), layer.weight, layer.bias)
+        return torch.nn.Conv2d.forward(layer, F.interpolate(h, scale_factor=2.0))
 
     return mock.patch.object(Doubling, "forward", forward)
 

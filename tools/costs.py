@@ -34,7 +34,6 @@ def keep(path, sections, rounds):
            for name, rows in sections.items()}
     record = {**(_stored(path) if path.exists() else {}), **new}
     in_order = {name: record[name] for name in TITLES if name in record}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(in_order, indent=1, ensure_ascii=False) + "\n")
 
 
